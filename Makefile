@@ -1,0 +1,79 @@
+# The one list of what can be done here; CI and the README call these targets. `make help` prints it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+CLUSTER := $(BIN)/python -m hack.cluster
+READY := .venv/.ready
+E2E_CLUSTER := e2e
+API_CLUSTER := api
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down test check lint types arrows unit test-api test-e2e format crds lock cluster cluster-down clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## the Python environment in .venv, as locked
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --no-deps --editable .
+	@$(BIN)/python -m compileall -q src
+	@touch $@
+
+demo: setup ## a cluster, the operator, a Memcached with 2 pods, a value read back from each
+	@$(BIN)/python -m hack.demo
+
+demo-down: cluster-down ## end the demo and its cluster
+
+test: check unit test-api test-e2e ## everything CI runs: checks, unit tests, real API server, real pods
+
+check: lint types arrows ## ruff, mypy, import-linter
+
+lint: setup ## ruff: rules and format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy
+
+arrows: setup ## who may import whom (docs/architecture.md)
+	@$(BIN)/lint-imports --no-cache
+
+unit: setup ## unit tests, on virtual time
+	@$(BIN)/pytest tests/unit
+
+test-api: setup ## tests against a real API server (level 1, no root needed)
+	@$(CLUSTER) up --level 1 --name $(API_CLUSTER)
+	@code=0; $(CLUSTER) exec --name $(API_CLUSTER) -- $(BIN)/pytest tests/apiserver || code=$$?; \
+	  $(CLUSTER) down --name $(API_CLUSTER); exit $$code
+
+test-e2e: setup ## tests against real pods (level 3: root on Linux)
+	@$(CLUSTER) up --level 3 --name $(E2E_CLUSTER)
+	@code=0; $(CLUSTER) exec --name $(E2E_CLUSTER) -- $(BIN)/pytest tests/e2e || code=$$?; \
+	  $(CLUSTER) down --name $(E2E_CLUSTER); exit $$code
+
+format: setup ## ruff: mend what can be mended
+	@$(BIN)/ruff check --fix --quiet || true
+	@$(BIN)/ruff format
+
+crds: setup ## manifests/crd from the models
+	@$(BIN)/python -m memop.api.schema manifests/crd
+
+lock: setup ## requirements.lock from pyproject.toml, newest versions
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --upgrade \
+	  --no-emit-index-url --no-header --python-version 3.11 --quiet --output-file requirements.lock
+
+cluster: setup ## a Kubernetes on this machine; LEVEL=1|2|3, NAME=…
+	@$(CLUSTER) up $(if $(LEVEL),--level $(LEVEL)) $(if $(NAME),--name $(NAME))
+
+cluster-down: setup ## end it, leaving nothing behind
+	@$(CLUSTER) down $(if $(NAME),--name $(NAME))
+
+clean: ## forget the Python environment and its caches (clusters: make cluster-down)
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

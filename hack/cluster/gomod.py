@@ -1,0 +1,59 @@
+"""Makes the go.mod from which `k8s.io/kubernetes` builds as an ordinary dependency.
+
+Kubernetes' own go.mod points at its staging directories, which the module proxy does not carry. The same code is
+published as `k8s.io/<staging> v0.x.y`, so pinning and replacing those gives the tree that was released.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from hack.cluster.errors import ClusterError
+from hack.cluster.versions import HACK, LOCAL_PROJECTS, catalogue, load_versions
+
+_STAGING = re.compile(r"^\t(k8s\.io/\S+) => \./staging/", re.MULTILINE)
+_DROPPED_BLOCK = re.compile(r"^replace \(\n.*?^\)\n", re.MULTILINE | re.DOTALL)
+
+
+def render_kubernetes_gomod(upstream: str, version: str) -> str:
+    """The go.mod for building Kubernetes `version` ("v1.34.4"), from the text of its own go.mod."""
+    staging = _STAGING.findall(upstream)
+    staging_version = re.sub(r"^v1\.", "v0.", version)
+    body = _DROPPED_BLOCK.sub("", upstream[upstream.index("\ngo ") :])
+    for module in staging:
+        body = body.replace(f"\t{module} v0.0.0\n", f"\t{module} {staging_version}\n")
+    replaces = "".join(f"\t{module} => {module} {staging_version}\n" for module in staging)
+    return (
+        "// Made by `python -m hack.cluster pin` from the go.mod of k8s.io/kubernetes; not edited by hand.\n"
+        "module memop.invalid/hack/kubernetes\n"
+        f"{body.rstrip()}\n\nrequire k8s.io/kubernetes {version}\n\nreplace (\n{replaces})\n"
+    )
+
+
+def pin() -> None:
+    """Rewrites go.mod and go.sum of every project under hack/go for the versions in versions.toml."""
+    versions = load_versions()
+    for project, version in versions.items():
+        directory = HACK / "go" / project
+        packages = sorted(b.package for b in catalogue(versions).values() if b.project == project)
+        if project == "kubernetes":
+            module = json.loads(_go(directory.parent, "mod", "download", "-json", f"k8s.io/kubernetes@{version}"))
+            upstream = Path(module["GoMod"]).read_text()
+            (directory / "go.mod").write_text(render_kubernetes_gomod(upstream, version))
+            (directory / "go.sum").unlink(missing_ok=True)
+            # Resolving the packages writes the sums of just the modules that their build reads.
+            _go(directory, "list", "-mod=mod", "-deps", *packages)
+        elif project not in LOCAL_PROJECTS:
+            (directory / "go.mod").write_text(f"module memop.invalid/hack/{project}\n\ngo 1.24.0\n")
+            (directory / "go.sum").unlink(missing_ok=True)
+            _go(directory, "get", "-tool", *(f"{package}@{version}" for package in packages))
+
+
+def _go(directory: Path, *words: str) -> str:
+    done = subprocess.run(["go", *words], cwd=directory, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ClusterError(f"go {' '.join(words[:2])} failed in {directory}: {done.stderr.strip()}")
+    return done.stdout

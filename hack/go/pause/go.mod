@@ -1,0 +1,3 @@
+module memop.invalid/hack/pause
+
+go 1.24.0

@@ -1,0 +1,61 @@
+"""Status conditions, as `metav1.Condition` defines them."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from memop.api.base import Model
+
+# Both patterns are metav1.Condition's own.
+TYPE_PATTERN = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
+)
+REASON_PATTERN = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+class DesiredCondition(Model):
+    """A condition as a reconciler states it: all but the time, which depends on what the live object says."""
+
+    type: str = Field(
+        description="What the condition is about, in CamelCase. Required.", max_length=316, pattern=TYPE_PATTERN
+    )
+    status: ConditionStatus = Field(description="Whether the condition holds: True, False or Unknown. Required.")
+    reason: str = Field(
+        description="Why the condition last changed, in one CamelCase word for programs. Required.",
+        min_length=1,
+        max_length=1024,
+        pattern=REASON_PATTERN,
+    )
+    message: str = Field(description="The same for people; may be empty. Required.", max_length=32768)
+    observed_generation: int | None = Field(
+        default=None,
+        description="The metadata.generation the condition speaks of. Default: none.",
+        ge=0,
+        json_schema_extra={"format": "int64"},
+    )
+
+
+class Condition(DesiredCondition):
+    """A condition as it stands in an object's status."""
+
+    last_transition_time: str = Field(
+        description="When the status last changed, RFC 3339. Required.", json_schema_extra={"format": "date-time"}
+    )
+
+
+def merge_conditions(live: Iterable[Condition], desired: Iterable[DesiredCondition], now: str) -> list[Condition]:
+    """Give the desired conditions, in their order, their times: `now` (RFC 3339) where the status is new or changed.
+
+    Live conditions that are not desired are left out: under server-side apply a writer states its own and no others,
+    and what it no longer states goes away.
+    """
+    before = {condition.type: condition for condition in live}
+    merged = []
+    for condition in desired:
+        old = before.get(condition.type)
+        time = old.last_transition_time if old is not None and old.status == condition.status else now
+        merged.append(Condition(**condition.model_dump(by_alias=False), last_transition_time=time))
+    return merged

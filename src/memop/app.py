@@ -1,0 +1,272 @@
+"""The composition root: builds every part, starts them in order, stops them in reverse."""
+
+import asyncio
+import random
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry, disable_created_metrics
+
+from memop import __version__, logs
+from memop.client import Client, connect
+from memop.clock import Clock
+from memop.controller import Controller
+from memop.events import EventRecorder
+from memop.informers.handlers import controller_owner, enqueue, own_key
+from memop.informers.informer import Informer
+from memop.leader import LeaderElector
+from memop.metrics import (
+    ClientMetrics,
+    ControllerMetrics,
+    InformerMetrics,
+    LeaderMetrics,
+    OperatorMetrics,
+    QueueMetrics,
+)
+from memop.reconcilers.apply import Applier
+from memop.reconcilers.memcached.metrics import InstanceCollector
+from memop.reconcilers.memcached.reconciler import FIELD_MANAGER, MemcachedReconciler
+from memop.reconcilers.objects import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, Live, decoder
+from memop.refs import DEPLOYMENTS, MEMCACHEDS, SERVICES, Key, Resource
+from memop.server import Health, ReloadingCertificate, Server, TokenGate
+from memop.settings import Settings
+from memop.webhooks.certificates import self_signed
+from memop.workqueue import WorkQueue
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Run the operator until SIGTERM or SIGINT.
+
+    Raises: ConfigurationError, LeadershipLost, or whatever ended a part that must not end.
+    """
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that client-go's dashboards do not know
+    logs.configure(settings.log_level, settings.log_format or ("console" if sys.stderr.isatty() else "json"))
+    with _unwrapped():
+        asyncio.run(_main(settings))
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """The one error that ended a task group, out of its group, so that the command line can tell what happened."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from None
+
+
+async def _main(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    clock, registry = Clock(), CollectorRegistry()
+    connection = await connect(settings.kubeconfig)
+    async with Client(
+        connection,
+        metrics=ClientMetrics(registry),
+        clock=clock,
+        user_agent=f"memop/{__version__}",
+        qps=settings.kube_api_qps,
+    ) as client:
+        await App(settings, client, namespace=connection.namespace, clock=clock, registry=registry).run(stop)
+
+
+class App:
+    """Every part, built and not yet running."""
+
+    def __init__(
+        self, settings: Settings, client: Client, *, namespace: str, clock: Clock, registry: CollectorRegistry
+    ) -> None:
+        self._settings = settings
+        self._namespace = namespace
+        self._clock = clock
+        self._client = client
+        self._rng = random.Random()  # noqa: S311 - jitter
+        self._informer_metrics = InformerMetrics(registry)
+        self._identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+
+        selector = f"{NAME_LABEL}=memcached,{MANAGED_BY_LABEL}={MANAGED_BY}"
+        memcacheds = self._informer(MEMCACHEDS, subresource="status")
+        deployments = self._informer(DEPLOYMENTS, selector)
+        services = self._informer(SERVICES, selector)
+        self._informers = [memcacheds, deployments, services]
+        self._events = EventRecorder(client, instance=self._identity, clock=clock, log=log)
+
+        operator_metrics = OperatorMetrics(registry)
+        reconciler = MemcachedReconciler(
+            memcacheds=memcacheds,
+            deployments=deployments,
+            applier=Applier(
+                client,
+                resource=MEMCACHEDS,
+                manager=FIELD_MANAGER,
+                owners=memcacheds,
+                children={DEPLOYMENTS: deployments, SERVICES: services},
+                metrics=operator_metrics,
+            ),
+            events=self._events,
+            clock=clock,
+            metrics=operator_metrics,
+            default_image=settings.memcached_image,
+        )
+        registry.register(
+            InstanceCollector(
+                memcacheds=memcacheds.reader, deployments=deployments.reader, default_image=settings.memcached_image
+            )
+        )
+        queue: WorkQueue[Key] = WorkQueue("memcached", clock=clock, metrics=QueueMetrics(registry))
+        memcacheds.subscribe(enqueue(queue, own_key, changed=_matters))
+        for children in (deployments, services):
+            children.subscribe(enqueue(queue, controller_owner(MEMCACHEDS.group, MEMCACHEDS.kind)))
+        self._queue = queue
+        self._controller = Controller(
+            "memcached",
+            queue,
+            reconciler.reconcile,
+            workers=settings.max_concurrent_reconciles,
+            clock=clock,
+            metrics=ControllerMetrics(registry),
+        )
+        self._leader_metrics = LeaderMetrics(registry)
+        self._server = self._build_server(registry)
+
+    def _informer(self, resource: Resource, label_selector: str = "", *, subresource: str = "") -> Informer[Live]:
+        return Informer(
+            self._client,
+            resource,
+            decoder(FIELD_MANAGER, subresource=subresource),
+            label_selector=label_selector,
+            namespaces=self._settings.watch_namespaces or ("",),
+            clock=self._clock,
+            metrics=self._informer_metrics,
+            rng=self._rng,
+        )
+
+    def _build_server(self, registry: CollectorRegistry) -> Server:
+        settings = self._settings
+        secure = settings.metrics_secure and settings.metrics_bind_address not in ("", "0")
+        return Server(
+            registry=registry,
+            health=Health(
+                live={},
+                ready={f"informer-{informer.name}": partial(_unready, informer) for informer in self._informers},
+                info={f"informer-{informer.name}": informer.health for informer in self._informers},
+            ),
+            health_address=settings.health_probe_bind_address,
+            metrics_address=settings.metrics_bind_address,
+            metrics_certificate=self._metrics_certificate() if secure else None,
+            gate=TokenGate(self._client, self._clock) if secure else None,
+        )
+
+    def _metrics_certificate(self) -> ReloadingCertificate:
+        directory = self._settings.metrics_cert_path
+        if directory:
+            return ReloadingCertificate(Path(directory, "tls.crt"), Path(directory, "tls.key"))
+        certificate = ReloadingCertificate()
+        own = self_signed(["localhost", socket.gethostname()], now=self._clock.now(), days=3650)
+        certificate.use(own.cert_pem, own.key_pem)
+        return certificate
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set: server and warm caches on every replica, controllers where the Lease is held.
+
+        Raises: LeadershipLost; an error of a part that must not end. Both end everything at once.
+        """
+        log.info("memop starts", version=__version__, namespaces=list(self._settings.watch_namespaces) or "all")
+        async with asyncio.TaskGroup() as background:
+            tasks = [
+                background.create_task(self._server.run(), name="server"),
+                background.create_task(self._events.run(), name="events"),
+                *(background.create_task(informer.run(), name=informer.name) for informer in self._informers),
+            ]
+            await self._lead(stop)
+            for task in tasks:
+                task.cancel()
+        log.info("memop ends")
+
+    async def _lead(self, stop: asyncio.Event) -> None:
+        if not self._settings.leader_elect:
+            await self._act(stop)
+            return
+        elector = self._elector()
+        if await _unless(stop, elector.acquire()):
+            async with asyncio.TaskGroup() as term:
+                hold = term.create_task(elector.hold(), name="lease")
+                await self._act(stop)
+                hold.cancel()
+        await elector.release()
+
+    def _elector(self) -> LeaderElector:
+        settings = self._settings
+        return LeaderElector(
+            self._client,
+            name=settings.leader_election_id,
+            namespace=settings.leader_election_namespace or self._namespace,
+            identity=self._identity,
+            lease_seconds=settings.leader_election_lease_duration,
+            renew_seconds=settings.leader_election_renew_deadline,
+            retry_seconds=settings.leader_election_retry_period,
+            clock=self._clock,
+            gauge=self._leader_metrics.status,
+            log=log,
+        )
+
+    async def _act(self, stop: asyncio.Event) -> None:
+        """Reconcile until `stop`, then let what is in flight finish, within the shutdown timeout."""
+        async with asyncio.TaskGroup() as acting:
+            controller = acting.create_task(self._control(), name=self._controller.name)
+            await stop.wait()
+            self._queue.shut_down(drop_waiting=True)
+            try:
+                async with asyncio.timeout(self._settings.shutdown_timeout):
+                    await self._queue.drained()
+            except TimeoutError:
+                log.warning("reconciles in flight were cut short", seconds=self._settings.shutdown_timeout)
+            controller.cancel()
+
+    async def _control(self) -> None:
+        for informer in self._informers:
+            await informer.wait_synced()
+        await self._controller.run()
+
+
+async def _unless(stop: asyncio.Event, waited_for: Coroutine[None, None, None]) -> bool:
+    """Wait for either; False, and the other cancelled, when `stop` came first."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(waited_for)
+        stopped = group.create_task(stop.wait())
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        first = task.done()
+        task.cancel()
+        stopped.cancel()
+    return first
+
+
+def _unready(informer: Informer[Live]) -> str | None:
+    """A kind that is missing or forbidden fails no readiness: it would take everything else down too."""
+    return None if informer.synced or informer.refused else informer.health() or "not synced yet"
+
+
+def _matters(old: Live, new: Live) -> bool:
+    """Whether an update of a CR is worth a look: its own status writes, mostly, are not.
+
+    Where somebody else changed the status, fields have left what we own of it.
+    """
+    return (
+        old.generation != new.generation
+        or old.deleting != new.deleting
+        or old.annotations != new.annotations
+        or len(new.owned) < len(old.owned)
+    )

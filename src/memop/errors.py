@@ -1,0 +1,109 @@
+"""Every error that memop raises; what to do about each is its place in the tree.
+
+    MemopError
+    ├── ConfigurationError        flags, kubeconfig or files are unusable: the process ends and says why
+    ├── LeadershipLost            the Lease is somebody else's or cannot be renewed: the process ends
+    ├── TerminalError             nothing helps until the object changes: no retry
+    └── ApiError                  a request to the API server failed (verb, resource, status, server's words)
+        ├── RetryableError        the same request may succeed later: back off
+        │   ├── Unreachable       no connection, or it broke; a write may have happened
+        │   ├── RequestTimeout    no answer in time; a write may have happened
+        │   ├── BadResponse       an answer that is not what the API promises (cut short, not JSON)
+        │   ├── Throttled         429, or 503 with Retry-After
+        │   ├── ServerError       any other 5xx
+        │   └── Unauthorized      401, also after the credentials were read again
+        ├── Conflict              409: the object moved under us, or exists: observe again
+        │   └── AlreadyExists
+        ├── NotFound              404: the object, or the kind, does not exist
+        ├── Gone                  410: the resourceVersion is too old: list again
+        └── Rejected              400, 413, 422 and admission's refusals: the server will not take this object
+            └── Forbidden         403: RBAC, quota, Pod Security or an admission policy
+
+Foreign exceptions become these in client.py and nowhere else.
+"""
+
+
+class MemopError(Exception):
+    """Root of the tree."""
+
+
+class ConfigurationError(MemopError):
+    """Flags, kubeconfig or files are unusable; the message names which and what to do."""
+
+
+class LeadershipLost(MemopError):
+    """This process must stop acting: its Lease is lost or could not be renewed in time."""
+
+
+class TerminalError(MemopError):
+    """Nothing helps until the object changes."""
+
+
+class ApiError(MemopError):
+    """A request to the API server failed.
+
+    `status` is the HTTP status, 0 where there was no answer; `reason` the server's machine-readable reason
+    (`metav1.Status.reason`); `retry_after` seconds the server asked us to wait, None where it did not.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, reason: str = "", retry_after: float | None = None, request: str = ""
+    ) -> None:
+        super().__init__(f"{request}: {message}" if request else message)
+        self.message = message
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+        self.request = request
+
+
+class RetryableError(ApiError):
+    """The same request may succeed later."""
+
+
+class Unreachable(RetryableError):
+    """No connection, or it broke; a write may have happened."""
+
+
+class RequestTimeout(RetryableError):
+    """No answer in time; a write may have happened."""
+
+
+class BadResponse(RetryableError):
+    """An answer that is not what the API promises: cut short, not JSON, a line over the limit."""
+
+
+class Throttled(RetryableError):
+    """429, or 503 with Retry-After."""
+
+
+class ServerError(RetryableError):
+    """Any other 5xx."""
+
+
+class Unauthorized(RetryableError):
+    """401, also after the credentials were read again."""
+
+
+class Conflict(ApiError):
+    """409: the object moved under us; observe again."""
+
+
+class AlreadyExists(Conflict):
+    """409 on a create: the name is taken."""
+
+
+class NotFound(ApiError):
+    """404: the object, or the whole kind, does not exist."""
+
+
+class Gone(ApiError):
+    """410: the resourceVersion is too old; list again."""
+
+
+class Rejected(ApiError):
+    """400, 413, 422: the server will not take this object as it is."""
+
+
+class Forbidden(Rejected):
+    """403: RBAC, quota, Pod Security or an admission policy."""

@@ -1,0 +1,1 @@
+"""`Memcached`: a pool of memcached pods behind a headless Service."""

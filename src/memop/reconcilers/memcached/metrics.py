@@ -1,0 +1,37 @@
+"""The series that describe each `Memcached`, read from the cache at every scrape: they come and go with the CRs."""
+
+from collections.abc import Iterable
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from memop.informers.store import StoreReader
+from memop.reconcilers.memcached.observe import observe
+from memop.reconcilers.objects import Live
+
+
+class InstanceCollector(Collector):
+    """`memcached_operator_instance_{info,replicas_desired,replicas_ready}`."""
+
+    def __init__(self, *, memcacheds: StoreReader[Live], deployments: StoreReader[Live], default_image: str) -> None:
+        self._memcacheds = memcacheds
+        self._deployments = deployments
+        self._default_image = default_image
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ["name", "namespace"]
+        prefix = "memcached_operator_instance"
+        info = GaugeMetricFamily(f"{prefix}_info", "1 for each CR, with its image", labels=[*labels, "image"])
+        desired = GaugeMetricFamily(f"{prefix}_replicas_desired", "Pods wanted", labels=labels)
+        ready = GaugeMetricFamily(f"{prefix}_replicas_ready", "Pods ready", labels=labels)
+        for key in self._memcacheds.keys():  # noqa: SIM118 - a reader, not a mapping
+            observed = observe(
+                key, memcacheds=self._memcacheds, deployments=self._deployments, default_image=self._default_image
+            )
+            if observed is None or observed.instance is None:
+                continue
+            instance = [key.name, key.namespace]
+            info.add_metric([*instance, observed.instance.image], 1)
+            desired.add_metric(instance, observed.instance.replicas)
+            ready.add_metric(instance, observed.rollout.ready_replicas)
+        return [info, desired, ready]

@@ -1,0 +1,114 @@
+"""`Memcached`: observe, decide, apply children, apply status, say when to look again."""
+
+from collections.abc import Sequence
+
+from memop.clock import Clock, rfc3339
+from memop.controller import Done
+from memop.events import ObjectReference, Recorder
+from memop.informers.informer import Informer
+from memop.metrics import OperatorMetrics
+from memop.reconcilers.apply import Applier, Child
+from memop.reconcilers.memcached.labels import selector
+from memop.reconcilers.memcached.observe import Observed, observe
+from memop.reconcilers.memcached.service import service
+from memop.reconcilers.memcached.status import Event, Problem, events, status
+from memop.reconcilers.memcached.unbuilt import unbuilt
+from memop.reconcilers.memcached.workload import deployment
+from memop.reconcilers.objects import Json, Live
+from memop.refs import MEMCACHEDS, Key
+
+FIELD_MANAGER = "memop-memcached"
+# A stranger's object carries no label of ours, so no watch tells when it goes.
+CONFLICT_RECHECK_SECONDS = 15.0
+
+
+class MemcachedReconciler:
+    """Keeps the children and the status of every `Memcached` as its spec says."""
+
+    def __init__(
+        self,
+        *,
+        memcacheds: Informer[Live],
+        deployments: Informer[Live],
+        applier: Applier,
+        events: Recorder,
+        clock: Clock,
+        metrics: OperatorMetrics,
+        default_image: str,
+    ) -> None:
+        self._memcacheds = memcacheds.reader
+        self._deployments = deployments.reader
+        self._applier = applier
+        self._events = events
+        self._clock = clock
+        self._metrics = metrics
+        self._default_image = default_image
+
+    async def reconcile(self, key: Key) -> Done:
+        """One pass over one CR. Raises what the API server refused, once the status tells of it, to back off."""
+        observed = self._observe(key)
+        if observed is None:
+            self._metrics.forget(key)
+            return Done()
+        with self._metrics.reconciling(key):
+            wanted, problems = decide(observed)
+            children = [await self._applier.child(observed.cr, child, selector(key)) for child in wanted]
+            await self._tell(observed, children, problems)
+            return _next(children)
+
+    def _observe(self, key: Key) -> Observed | None:
+        return observe(
+            key, memcacheds=self._memcacheds, deployments=self._deployments, default_image=self._default_image
+        )
+
+    async def _tell(self, acted_on: Observed, children: Sequence[Child], problems: Sequence[Problem]) -> None:
+        """Status and events of what the caches, our own writes included, show now.
+
+        Where the CR moved on meanwhile its key is queued again already, and that pass tells.
+        """
+        observed = self._observe(acted_on.cr.key)
+        if observed is None or (observed.cr.uid, observed.cr.generation) != (acted_on.cr.uid, acted_on.cr.generation):
+            return
+        problems = [*problems, *(child.problem for child in children if child.problem)]
+        after = status(observed, problems, now=rfc3339(self._clock.now()))
+        repaired = repairs(observed, children)
+        if await self._applier.status(observed.cr, after):
+            repaired += events(observed, after)
+        cr = observed.cr
+        about = ObjectReference(
+            MEMCACHEDS.api_version, MEMCACHEDS.kind, cr.key.namespace, cr.key.name, cr.uid, str(cr.resource_version)
+        )
+        for event in repaired:
+            self._events.record(about, event.type, event.reason, event.message)
+
+
+def decide(observed: Observed) -> tuple[list[Json], list[Problem]]:
+    """The children wanted now, and what keeps memop from wanting (all of) them."""
+    if observed.instance is None:
+        return [], [("InvalidSpec", observed.invalid)]
+    missing = unbuilt(observed.instance.spec)
+    if missing:
+        message = f"this version of memop does not build {', '.join(missing)} yet, and leaves the pool as it is"
+        return [], [("NotBuilt", message)]
+    if observed.paused:
+        return [], []
+    return [service(observed.instance), deployment(observed.instance)], []
+
+
+def repairs(observed: Observed, children: Sequence[Child]) -> list[Event]:
+    """What was put back although the spec had not changed since the status last told of it."""
+    if observed.told_generation != observed.cr.generation:
+        return []
+    return [
+        Event("Normal", "DriftRepaired", f"{child.kind} {child.name}: {child.changed}; put back")
+        for child in children
+        if child.result in ("created", "updated")
+    ]
+
+
+def _next(children: Sequence[Child]) -> Done:
+    for child in children:
+        if child.error is not None:
+            raise child.error
+    conflict = any(child.result == "conflict" for child in children)
+    return Done(after=CONFLICT_RECHECK_SECONDS if conflict else None)

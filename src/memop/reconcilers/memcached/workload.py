@@ -1,0 +1,92 @@
+"""The Deployment of a pool."""
+
+from memop.api.memcached import MemcachedConfig
+from memop.reconcilers.memcached.instance import RESTART_TRIGGER, Instance
+from memop.reconcilers.memcached.labels import selector, workload_labels
+from memop.reconcilers.objects import Json
+
+CLIENT_PORT = 11211
+# The official image's user has a name, and runAsNonRoot needs a number to believe it.
+MEMCACHED_UID = 11211
+
+_POD_SECURITY: Json = {
+    "runAsNonRoot": True,
+    "runAsUser": MEMCACHED_UID,
+    "runAsGroup": MEMCACHED_UID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_CONTAINER_SECURITY: Json = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
+
+def deployment(instance: Instance) -> Json:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": instance.key.name,
+            "namespace": instance.key.namespace,
+            "labels": workload_labels(instance),
+        },
+        "spec": {
+            "replicas": instance.replicas,
+            "selector": {"matchLabels": selector(instance.key)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": _pod_template(instance),
+        },
+    }
+
+
+def arguments(config: MemcachedConfig) -> list[str]:
+    """memcached's arguments, exactly these and in this order: existing users assert on them."""
+    return [
+        *("-m", str(config.max_memory_mb)),
+        *("-c", str(config.max_connections)),
+        *("-t", str(config.threads)),
+        *("-I", config.max_item_size),
+        *{0: [], 1: ["-v"], 2: ["-vv"]}[config.verbosity],
+        *config.extra_args,
+    ]
+
+
+def _pod_template(instance: Instance) -> Json:
+    spec = instance.spec
+    annotations = dict(spec.pod_annotations)
+    if instance.restart_trigger is not None:
+        annotations[RESTART_TRIGGER] = instance.restart_trigger
+    pod: Json = {
+        "automountServiceAccountToken": False,
+        "securityContext": _POD_SECURITY,
+        "containers": [_memcached(instance)],
+    }
+    if spec.node_selector:
+        pod["nodeSelector"] = dict(spec.node_selector)
+    if spec.tolerations:
+        pod["tolerations"] = spec.tolerations
+    if spec.priority_class_name:
+        pod["priorityClassName"] = spec.priority_class_name
+    if spec.image_pull_secrets:
+        pod["imagePullSecrets"] = spec.image_pull_secrets
+    metadata: Json = {"labels": {**spec.pod_labels, **workload_labels(instance)}}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {"metadata": metadata, "spec": pod}
+
+
+def _memcached(instance: Instance) -> Json:
+    probe = {"tcpSocket": {"port": "memcached"}}
+    container: Json = {
+        "name": "memcached",
+        "image": instance.image,
+        "args": arguments(instance.spec.memcached),
+        "ports": [{"name": "memcached", "containerPort": CLIENT_PORT, "protocol": "TCP"}],
+        "livenessProbe": {**probe, "initialDelaySeconds": 10, "periodSeconds": 10},
+        "readinessProbe": {**probe, "initialDelaySeconds": 5, "periodSeconds": 5},
+        "securityContext": _CONTAINER_SECURITY,
+    }
+    if instance.spec.resources:
+        container["resources"] = instance.spec.resources
+    return container

@@ -1,0 +1,175 @@
+"""What all reconcilers share about objects: the compact form that caches keep, whose an object is, and its labels."""
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from memop.refs import Key, Resource
+
+NAME_LABEL = "app.kubernetes.io/name"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+VERSION_LABEL = "app.kubernetes.io/version"
+MANAGED_BY = "memcached-operator"
+
+Json = dict[str, Any]
+
+_EMPTY = msgspec.Raw(b"{}")
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+    block_owner_deletion: bool = False
+
+    @property
+    def group(self) -> str:
+        return self.api_version.rpartition("/")[0]
+
+
+class _ManagedFields(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    manager: str = ""
+    operation: str = ""
+    subresource: str = ""
+    fields_v1: msgspec.Raw = msgspec.field(name="fieldsV1", default=_EMPTY)
+
+
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    uid: str
+    resource_version: str
+    namespace: str = ""
+    generation: int = 0
+    labels: msgspec.Raw = _EMPTY
+    annotations: msgspec.Raw = _EMPTY
+    owner_references: list[OwnerReference] = []
+    deletion_timestamp: str | None = None
+    managed_fields: list[_ManagedFields] = []
+
+
+class _Wire(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    spec: msgspec.Raw = _EMPTY
+    status: msgspec.Raw = _EMPTY
+
+
+class Live(msgspec.Struct, frozen=True, gc=False):
+    """An object as the API server last showed it.
+
+    `labels`, `annotations`, `spec`, `status` and `owned` (fieldsV1 of what the cache's field manager applied) stay JSON
+    until somebody reads them: a decoded Deployment is ten times as large.
+    """
+
+    key: Key
+    uid: str
+    resource_version: int
+    generation: int
+    deleting: bool
+    owners: tuple[OwnerReference, ...]
+    labels: bytes
+    annotations: bytes
+    spec: bytes
+    status: bytes
+    owned: bytes
+
+    @property
+    def owner(self) -> OwnerReference | None:
+        """The controller, which memop calls the owner."""
+        return next((owner for owner in self.owners if owner.controller), None)
+
+    def fields(self) -> Json:
+        """What memop may have applied: the parts of metadata that it writes, and spec."""
+        metadata = {
+            "labels": msgspec.json.decode(self.labels),
+            "annotations": msgspec.json.decode(self.annotations),
+            "ownerReferences": msgspec.to_builtins(list(self.owners)),
+        }
+        return {"metadata": metadata, "spec": msgspec.json.decode(self.spec)}
+
+
+_decode_wire = msgspec.json.Decoder(_Wire).decode
+
+
+def decoder(manager: str, *, subresource: str = "") -> Callable[[bytes | msgspec.Raw], Live]:
+    """Raw JSON → `Live`, for a cache whose objects `manager` applies (their `subresource`, when given)."""
+
+    def decode(raw: bytes | msgspec.Raw) -> Live:
+        wire = _decode_wire(raw)
+        meta = wire.metadata
+        owned = next(
+            (
+                bytes(entry.fields_v1)
+                for entry in meta.managed_fields
+                if (entry.manager, entry.operation, entry.subresource) == (manager, "Apply", subresource)
+            ),
+            b"{}",
+        )
+        return Live(
+            key=Key(meta.namespace, meta.name),
+            uid=meta.uid,
+            resource_version=int(meta.resource_version),
+            generation=meta.generation,
+            deleting=meta.deletion_timestamp is not None,
+            owners=tuple(meta.owner_references),
+            labels=bytes(meta.labels),
+            annotations=_without_last_applied(bytes(meta.annotations)),
+            spec=bytes(wire.spec),
+            status=bytes(wire.status),
+            owned=owned,
+        )
+
+    return decode
+
+
+def _without_last_applied(annotations: bytes) -> bytes:
+    """kubectl's copy of the whole manifest is nobody's to read here, and larger than the rest."""
+    if _LAST_APPLIED.encode() not in annotations:
+        return annotations
+    decoded = msgspec.json.decode(annotations)
+    decoded.pop(_LAST_APPLIED, None)
+    return msgspec.json.encode(decoded)
+
+
+class Claim(Enum):
+    """Whose object it is, seen from a CR that wants one of that name."""
+
+    OURS = "controlled by this CR"
+    ADOPTABLE = "carries our labels for this name and has no living controller"
+    STRANGER = "somebody else's: never changed, never deleted"
+
+
+def claim(live: Live, *, owner: Live, resource: Resource, selector: Mapping[str, str]) -> Claim:
+    """Judge `live` for the CR `owner` of kind `resource`, whose children carry `selector`."""
+    controller = live.owner
+    if controller is not None and controller.uid == owner.uid:
+        return Claim.OURS
+    labels = msgspec.json.decode(live.labels)
+    if any(labels.get(name) != value for name, value in selector.items()):
+        return Claim.STRANGER
+    if controller is None:
+        return Claim.ADOPTABLE
+    # Names are unique, so a reference to this kind and name under another uid points at a CR that is gone (a restore).
+    gone = (controller.group, controller.kind, controller.name) == (resource.group, resource.kind, owner.key.name)
+    return Claim.ADOPTABLE if gone else Claim.STRANGER
+
+
+def owner_reference(owner: Key, uid: str, resource: Resource) -> Json:
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "name": owner.name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def selector_labels(name: str, instance: str) -> dict[str, str]:
+    """The three labels that every object of a CR carries and selects by."""
+    return {NAME_LABEL: name, INSTANCE_LABEL: instance, MANAGED_BY_LABEL: MANAGED_BY}

@@ -1,0 +1,156 @@
+"""What `memop run` can be told, in one frozen record: by flags, else by `MEMOP_…` in the environment."""
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from memop.api.memcached import DEFAULT_IMAGE
+from memop.errors import ConfigurationError
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+
+
+def boolean(text: str) -> bool:
+    """`true` or `false`, as Go's flags take them."""
+    try:
+        return {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}[text.lower()]
+    except KeyError:
+        raise ValueError("wants true or false") from None
+
+
+def duration(text: str) -> float:
+    """Seconds from Go's form (`15s`, `1m30s`, `500ms`) or a plain number."""
+    try:
+        return float(text)
+    except ValueError:
+        match = _DURATION.fullmatch(text)
+        if not text or match is None:
+            raise ValueError("wants a duration like 15s, 500ms or 1m30s") from None
+    hours, minutes, seconds, millis = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds + millis / 1000
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"wants one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError("wants a whole number of at least 1")
+    return int(text)
+
+
+def _flag(default: Any, help_: str, parse: Callable[[str], Any] = str, metavar: str = "") -> Any:
+    return field(default=default, metadata={"help": help_, "parse": parse, "metavar": metavar})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Field `leader_elect` is flag `--leader-elect` and variable `MEMOP_LEADER_ELECT`. Durations are in seconds."""
+
+    kubeconfig: str | None = _flag(
+        None, "kubeconfig file; else $KUBECONFIG, ~/.kube/config, in-cluster", metavar="FILE"
+    )
+    watch_namespaces: tuple[str, ...] = _flag((), "namespaces to watch, comma-separated; all when empty", names, "NS,…")
+    leader_elect: bool = _flag(False, "act only while holding the Lease; needed with more than one replica", boolean)
+    leader_election_id: str = _flag("d4f3c8a2.c5c3.io", "name of the Lease", metavar="NAME")
+    leader_election_namespace: str = _flag("", "namespace of the Lease; memop's own when empty", metavar="NS")
+    leader_election_lease_duration: float = _flag(15.0, "how long others wait for a silent leader", duration, "DUR")
+    leader_election_renew_deadline: float = _flag(10.0, "how long the leader tries to renew", duration, "DUR")
+    leader_election_retry_period: float = _flag(2.0, "pause between tries", duration, "DUR")
+    metrics_bind_address: str = _flag(":8443", "address of /metrics, 0 turns it off", metavar="ADDR")
+    metrics_secure: bool = _flag(
+        True, "serve /metrics by TLS, to whom TokenReview and SubjectAccessReview admit", boolean
+    )
+    metrics_cert_path: str = _flag(
+        "", "directory of tls.crt and tls.key for /metrics; self-signed when empty", metavar="DIR"
+    )
+    health_probe_bind_address: str = _flag(":8081", "address of /healthz and /readyz, 0 turns them off", metavar="ADDR")
+    enable_webhooks: bool = _flag(False, "serve admission webhooks (not in this version)", boolean)
+    webhook_port: int = _flag(9443, "port of the admission webhooks", _positive, "PORT")
+    memcached_image: str = _flag(DEFAULT_IMAGE, "image of pools that name none", metavar="IMAGE")
+    max_concurrent_reconciles: int = _flag(16, "reconciles at once, for each kind", _positive, "N")
+    kube_api_qps: float | None = _flag(
+        None, "limit of requests a second to the API server; none by default", float, "N"
+    )
+    shutdown_timeout: float = _flag(25.0, "how long a shutdown waits for reconciles in flight", duration, "DUR")
+    log_level: str = _flag(
+        "info", "debug, info, warning or error", _choice("debug", "info", "warning", "error"), "LEVEL"
+    )
+    log_format: str | None = _flag(
+        None, "json or console; console in a terminal, json elsewhere", _choice("json", "console"), "FORMAT"
+    )
+
+    def __post_init__(self) -> None:
+        lease, renew, retry = (
+            self.leader_election_lease_duration,
+            self.leader_election_renew_deadline,
+            self.leader_election_retry_period,
+        )
+        if not lease > renew > retry * 1.2 > 0:
+            raise ConfigurationError(
+                "--leader-election-lease-duration must exceed --leader-election-renew-deadline, and that 1.2 times "
+                f"--leader-election-retry-period (given: {lease:g}s, {renew:g}s, {retry:g}s)"
+            )
+        if self.enable_webhooks:
+            raise ConfigurationError(
+                "--enable-webhooks: this version of memop has no admission webhooks; the CRD's own rules validate"
+            )
+
+
+def add_flags(parser: argparse.ArgumentParser, environ: Mapping[str, str] = os.environ) -> None:
+    """Give `parser` every flag of `Settings`; the help tells the defaults, the environment's included."""
+    for item in fields(Settings):
+        flag, variable = "--" + item.name.replace("_", "-"), "MEMOP_" + item.name.upper()
+        default, parse = item.default, _named(flag, item.metadata["parse"])
+        if variable in environ:
+            default = _named(variable, item.metadata["parse"])(environ[variable])
+        shown = (
+            ",".join(default)
+            if isinstance(default, tuple)
+            else str(default).lower()
+            if default in (True, False)
+            else default
+        )
+        text = item.metadata["help"] + (f" (default {shown})" if shown not in (None, "") else "")
+        if item.metadata["parse"] is boolean:
+            parser.add_argument(
+                flag, type=parse, nargs="?", const=True, default=default, help=text, metavar="true|false"
+            )
+        else:
+            parser.add_argument(flag, type=parse, default=default, help=text, metavar=item.metadata["metavar"])
+
+
+def _named(source: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`parse`, with errors that name the flag or variable and the value."""
+
+    def wrapped(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{source}={text}: {error}") from None
+
+    return wrapped
+
+
+def from_flags(arguments: argparse.Namespace) -> Settings:
+    return Settings(**{item.name: getattr(arguments, item.name) for item in fields(Settings)})
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings of `memop run ARGV`, for tools and tests. Raises: ConfigurationError."""
+    parser = argparse.ArgumentParser(prog="memop run")
+    add_flags(parser, environ)
+    return from_flags(parser.parse_args(argv))

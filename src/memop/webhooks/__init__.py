@@ -1,0 +1,1 @@
+"""Admission: so far, the certificates it is served with."""

@@ -1,0 +1,46 @@
+"""`Memcached`s for tests: as builders take them, and as the API server would send them."""
+
+from typing import Any
+
+import msgspec
+
+from memop.api.memcached import DEFAULT_IMAGE, MemcachedSpec
+from memop.reconcilers.memcached.instance import Instance
+from memop.refs import Key
+
+KEY = Key("default", "cache")
+
+
+def instance(spec: dict[str, Any] | None = None, *, restart_trigger: str | None = None) -> Instance:
+    parsed = MemcachedSpec.model_validate(spec or {})
+    return Instance(KEY, parsed, parsed.image or DEFAULT_IMAGE, restart_trigger)
+
+
+def memcached(
+    spec: dict[str, Any] | None = None,
+    *,
+    version: int = 1,
+    generation: int = 1,
+    annotations: dict[str, str] | None = None,
+    status: dict[str, Any] | None = None,
+    managed_fields: list[dict[str, Any]] | None = None,
+    **metadata: Any,
+) -> bytes:
+    return msgspec.json.encode(
+        {
+            "apiVersion": "memcached.c5c3.io/v1beta1",
+            "kind": "Memcached",
+            "metadata": {
+                "namespace": KEY.namespace,
+                "name": KEY.name,
+                "uid": "cr-uid",
+                "resourceVersion": str(version),
+                "generation": generation,
+                "annotations": annotations or {},
+                "managedFields": managed_fields or [],
+                **metadata,
+            },
+            "spec": spec or {},
+            "status": status or {},
+        }
+    )

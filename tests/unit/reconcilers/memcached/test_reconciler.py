@@ -1,0 +1,271 @@
+"""What one reconcile asks of the API server."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from memop.controller import Done
+from memop.errors import Forbidden, NotFound, Unreachable
+from memop.events import ObjectReference
+from memop.informers.informer import Informer
+from memop.metrics import InformerMetrics, OperatorMetrics
+from memop.reconcilers.apply import Applier
+from memop.reconcilers.memcached.labels import selector
+from memop.reconcilers.memcached.reconciler import FIELD_MANAGER, MemcachedReconciler
+from memop.reconcilers.objects import Live, decoder
+from memop.refs import DEPLOYMENTS, MEMCACHEDS, SERVICES, Key, Resource
+from tests.unit.reconcilers.fields_v1 import fields_v1
+from tests.unit.reconcilers.memcached.instances import KEY, memcached
+from tests.unit.virtual_time import VirtualClock
+
+
+class Script:
+    """Answers as told and keeps what it was asked; an apply is answered with the object as it was sent."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.bodies: list[Mapping[str, Any]] = []
+        self.forced: list[bool] = []
+        self.found: dict[str, bytes] = {}
+        self.failing: dict[str, Exception] = {}
+        self.cr: dict[str, Any] = {}
+        self._version = 100
+
+    async def get(self, resource: Resource, key: Key, *, metadata_only: bool = False) -> bytes:
+        self.asked.append(("get", resource.kind))
+        if resource.kind not in self.found:
+            raise NotFound(f"{resource} {key} not found", status=404)
+        return self.found[resource.kind]
+
+    async def apply(
+        self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str, force: bool = True
+    ) -> bytes:
+        self.asked.append(("apply", resource.kind))
+        if resource.kind in self.failing:
+            raise self.failing[resource.kind]
+        self.bodies.append(body)
+        self.forced.append(force)
+        return self._stored(body, manager, "")
+
+    async def apply_status(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes:
+        self.asked.append(("status", resource.kind))
+        self.bodies.append(body)
+        return self._stored(
+            {**self.cr, **body, "metadata": {**self.cr["metadata"], **body["metadata"]}}, manager, "status"
+        )
+
+    async def patch(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes:
+        self.asked.append(("patch", resource.kind))
+        self.bodies.append(body)
+        found = msgspec.json.decode(self.found[resource.kind])
+        return msgspec.json.encode({**found, "metadata": {**found["metadata"], **body["metadata"]}})
+
+    def _stored(self, body: Mapping[str, Any], manager: str, subresource: str) -> bytes:
+        self._version += 1
+        owned = fields_v1({"status": body["status"]} if subresource else dict(body))
+        entry = {"manager": manager, "operation": "Apply", "subresource": subresource, "fieldsV1": owned}
+        metadata = {"uid": f"{body['kind']}-uid", "generation": 1, **body["metadata"]}
+        return msgspec.json.encode(
+            {**body, "metadata": {**metadata, "resourceVersion": str(self._version), "managedFields": [entry]}}
+        )
+
+
+class Told:
+    """Events, as told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str]] = []
+
+    def record(self, regarding: ObjectReference, type: str, reason: str, note: str) -> None:  # noqa: A002
+        self.told.append((type, reason, note))
+
+
+class World:
+    """A reconciler with its caches, a scripted API server behind it."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        registry = CollectorRegistry()
+        self.client, self.events = Script(), Told()
+        informer_metrics = InformerMetrics(registry)
+
+        def informer(resource: Resource, subresource: str = "") -> Informer[Live]:
+            decode = decoder(FIELD_MANAGER, subresource=subresource)
+            # Never run: the tests put into the caches what a watch would.
+            never: Any = None
+            return Informer(
+                never,
+                resource,
+                decode,
+                clock=clock,
+                metrics=informer_metrics,
+                rng=random.Random(1),  # noqa: S311
+            )
+
+        self.memcacheds = informer(MEMCACHEDS, "status")
+        self.deployments = informer(DEPLOYMENTS)
+        self.services = informer(SERVICES)
+        metrics = OperatorMetrics(registry)
+        applier = Applier(
+            self.client,
+            resource=MEMCACHEDS,
+            manager=FIELD_MANAGER,
+            owners=self.memcacheds,
+            children={DEPLOYMENTS: self.deployments, SERVICES: self.services},
+            metrics=metrics,
+        )
+        self.reconciler = MemcachedReconciler(
+            memcacheds=self.memcacheds,
+            deployments=self.deployments,
+            applier=applier,
+            events=self.events,
+            clock=clock,
+            metrics=metrics,
+            default_image="memcached:1.6",
+        )
+
+    def give(self, cr: bytes) -> None:
+        """A CR as the watch brings it."""
+        self.client.cr = msgspec.json.decode(cr)
+        self.memcacheds.wrote(cr)
+
+    def asked(self) -> list[tuple[str, str]]:
+        asked, self.client.asked = self.client.asked, []
+        return asked
+
+
+@pytest.fixture
+def world(clock: VirtualClock) -> World:
+    return World(clock)
+
+
+CREATED = [
+    *(("get", "Service"), ("apply", "Service")),
+    *(("get", "Deployment"), ("apply", "Deployment")),
+    ("status", "Memcached"),
+]
+
+
+async def test_a_new_cr_is_looked_for_made_and_told_of(world: World) -> None:
+    world.give(memcached({"replicas": 2}))
+    assert await world.reconciler.reconcile(KEY) == Done()
+    assert world.asked() == CREATED
+    assert world.client.forced == [False, False]
+    [service, deployment, _] = world.client.bodies
+    assert "uid" not in service["metadata"]
+    assert deployment["metadata"]["ownerReferences"] == [
+        {
+            "apiVersion": "memcached.c5c3.io/v1beta1",
+            "kind": "Memcached",
+            "name": "cache",
+            "uid": "cr-uid",
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
+
+
+async def test_the_second_reconcile_asks_for_nothing(world: World) -> None:
+    world.give(memcached({"replicas": 2}))
+    await world.reconciler.reconcile(KEY)
+    world.asked()
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == []
+
+
+async def test_only_what_differs_is_written_with_the_uid_that_was_seen(world: World) -> None:
+    world.give(memcached({"replicas": 2}))
+    await world.reconciler.reconcile(KEY)
+    world.asked()
+    held = world.memcacheds.reader.get(KEY)
+    assert held is not None
+    told = msgspec.json.decode(held.status)
+    entry = {
+        "manager": FIELD_MANAGER,
+        "operation": "Apply",
+        "subresource": "status",
+        "fieldsV1": msgspec.Raw(held.owned),
+    }
+    world.give(memcached({"replicas": 3}, version=200, generation=2, status=told, managed_fields=[entry]))
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("apply", "Deployment"), ("status", "Memcached")]
+    assert world.client.forced[-1] is True
+    assert world.client.bodies[-2]["metadata"]["uid"] == "Deployment-uid"
+    assert world.client.bodies[-2]["spec"]["replicas"] == 3
+
+
+async def test_a_strangers_object_is_not_written_and_looked_at_again_later(world: World) -> None:
+    world.client.found["Service"] = msgspec.json.encode(
+        {"metadata": {"name": "cache", "namespace": "default", "uid": "s", "resourceVersion": "3"}}
+    )
+    world.give(memcached())
+    outcome = await world.reconciler.reconcile(KEY)
+    assert outcome.after == 15
+    assert ("apply", "Service") not in world.client.asked
+    assert ("apply", "Deployment") in world.client.asked
+    assert [(type_, reason) for type_, reason, _ in world.events.told] == [("Warning", "ObjectConflict")]
+
+
+async def test_a_restored_object_loses_the_controller_that_is_gone_before_it_is_applied(world: World) -> None:
+    gone = {"apiVersion": "memcached.c5c3.io/v1beta1", "kind": "Memcached", "name": "cache", "uid": "gone"}
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "beside", "uid": "beside"}
+    metadata = {"name": "cache", "namespace": "default", "uid": "s", "resourceVersion": "3", "labels": selector(KEY)}
+    owners = [{**gone, "controller": True}, other]
+    world.client.found["Service"] = msgspec.json.encode({"metadata": {**metadata, "ownerReferences": owners}})
+    world.give(memcached())
+    await world.reconciler.reconcile(KEY)
+    assert world.asked()[:3] == [("get", "Service"), ("patch", "Service"), ("apply", "Service")]
+    patched, applied = (body["metadata"] for body in world.client.bodies[:2])
+    assert (patched["uid"], patched["resourceVersion"]) == ("s", "3")
+    assert [owner["uid"] for owner in msgspec.to_builtins(patched["ownerReferences"])] == ["beside"]
+    assert (applied["uid"], [owner["uid"] for owner in applied["ownerReferences"]]) == ("s", ["cr-uid"])
+
+
+async def test_a_refusal_is_told_in_the_status_and_then_raised_for_backoff(world: World) -> None:
+    world.client.failing["Service"] = Forbidden("exceeded quota: none", status=403)
+    world.give(memcached())
+    with pytest.raises(Forbidden):
+        await world.reconciler.reconcile(KEY)
+    assert world.asked()[-2:] == [("apply", "Deployment"), ("status", "Memcached")]
+    [degraded] = [c for c in world.client.bodies[-1]["status"]["conditions"] if c["type"] == "Degraded"]
+    assert (degraded["reason"], degraded["message"]) == (
+        "Rejected",
+        "Service default/cache: exceeded quota: none",
+    )
+
+
+async def test_an_unreachable_server_is_no_verdict_on_the_object(world: World) -> None:
+    world.client.failing["Service"] = Unreachable("connection reset")
+    world.give(memcached())
+    with pytest.raises(Unreachable):
+        await world.reconciler.reconcile(KEY)
+    assert ("status", "Memcached") not in world.client.asked
+    assert world.events.told == []
+
+
+@pytest.mark.parametrize("deleting", [True, False])
+async def test_a_cr_that_is_gone_or_going_is_left_to_garbage_collection(world: World, deleting: bool) -> None:
+    if deleting:
+        world.give(memcached(deletionTimestamp="2026-01-01T00:00:00Z"))
+    assert await world.reconciler.reconcile(KEY) == Done()
+    assert world.asked() == []
+
+
+async def test_a_paused_cr_has_its_status_told_and_its_children_left(world: World) -> None:
+    world.give(memcached(annotations={"memcached.c5c3.io/paused": "true"}))
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("status", "Memcached")]
+    assert [reason for _, reason, _ in world.events.told] == ["Paused"]
+
+
+async def test_what_is_not_built_is_said_and_nothing_is_made(world: World) -> None:
+    spec = {"security": {"tls": {"enabled": True, "certificateSecretRef": {"name": "s"}}}, "podIdentity": "Stable"}
+    world.give(memcached(spec))
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("status", "Memcached")]
+    [(_, reason, note)] = world.events.told
+    assert reason == "NotBuilt"
+    assert "spec.security.tls, spec.podIdentity" in note

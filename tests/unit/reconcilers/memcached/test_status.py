@@ -1,0 +1,137 @@
+"""Observed in, status and events out."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from memop.informers.store import Store
+from memop.reconcilers.memcached.observe import Observed, observe
+from memop.reconcilers.memcached.status import events, status
+from memop.reconcilers.objects import Live, decoder
+from tests.unit.reconcilers.memcached.instances import KEY, memcached
+
+NOW = "2026-01-01T00:00:00Z"
+LATER = "2026-01-01T00:01:00Z"
+OWNER = {"apiVersion": "memcached.c5c3.io/v1beta1", "kind": "Memcached", "name": "cache", "uid": "cr-uid"}
+
+
+def deployment(generation: int = 1, **rollout: int) -> bytes:
+    return msgspec.json.encode(
+        {
+            "metadata": {
+                "namespace": KEY.namespace,
+                "name": KEY.name,
+                "uid": "d",
+                "resourceVersion": "5",
+                "generation": generation,
+                "ownerReferences": [{**OWNER, "controller": True}],
+            },
+            "status": {"observedGeneration": 1, **rollout},
+        }
+    )
+
+
+def seen(cr: bytes, workload: bytes | None = None) -> Observed:
+    memcacheds: Store[Live] = Store()
+    deployments: Store[Live] = Store()
+    memcacheds.changed(decoder("memop-memcached", subresource="status")(cr))
+    if workload is not None:
+        deployments.changed(decoder("memop-memcached")(workload))
+    found = observe(KEY, memcacheds=memcacheds.reader, deployments=deployments.reader, default_image="memcached:1.6")
+    assert found is not None
+    return found
+
+
+def conditions(told: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {condition["type"]: (condition["status"], condition["reason"]) for condition in told["conditions"]}
+
+
+FULL = {"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}
+AVAILABLE, UNAVAILABLE = ("True", "Available"), ("False", "Unavailable")
+PROGRESSING, COMPLETE = ("True", "Progressing"), ("False", "ProgressingComplete")
+DEGRADED, SOUND = ("True", "Degraded"), ("False", "NotDegraded")
+READY, NOT_READY = ("True", "MemcachedReady"), ("False", "MemcachedNotReady")
+
+
+@pytest.mark.parametrize(
+    ("replicas", "workload", "expected"),
+    [
+        (2, deployment(**FULL), (AVAILABLE, COMPLETE, SOUND, READY)),
+        (2, None, (UNAVAILABLE, PROGRESSING, DEGRADED, NOT_READY)),
+        (2, deployment(generation=2, **FULL), (AVAILABLE, PROGRESSING, SOUND, READY)),
+        (2, deployment(**{**FULL, "updatedReplicas": 1}), (AVAILABLE, PROGRESSING, SOUND, READY)),
+        (2, deployment(**{**FULL, "replicas": 3}), (AVAILABLE, PROGRESSING, SOUND, READY)),
+        (2, deployment(**{**FULL, "readyReplicas": 1}), (AVAILABLE, COMPLETE, DEGRADED, NOT_READY)),
+        (2, deployment(replicas=2, updatedReplicas=2), (UNAVAILABLE, COMPLETE, DEGRADED, NOT_READY)),
+        (3, deployment(**FULL), (AVAILABLE, PROGRESSING, DEGRADED, NOT_READY)),
+        (1, deployment(**FULL), (AVAILABLE, PROGRESSING, SOUND, NOT_READY)),
+        (0, deployment(), (UNAVAILABLE, COMPLETE, SOUND, NOT_READY)),
+        (0, deployment(replicas=1, readyReplicas=1), (AVAILABLE, PROGRESSING, SOUND, NOT_READY)),
+    ],
+)
+def test_the_four_conditions(replicas: int, workload: bytes | None, expected: tuple[tuple[str, str], ...]) -> None:
+    told = conditions(status(seen(memcached({"replicas": replicas}), workload), [], now=NOW))
+    assert told == dict(zip(("Available", "Progressing", "Degraded", "Ready"), expected, strict=True))
+
+
+def test_fields_of_a_ready_pool() -> None:
+    told = status(seen(memcached({"replicas": 2}, generation=4), deployment(**FULL)), [], now=NOW)
+    del told["conditions"]
+    assert told == {
+        "observedGeneration": 4,
+        "replicas": 2,
+        "readyReplicas": 2,
+        "selector": "app.kubernetes.io/instance=cache,app.kubernetes.io/managed-by=memcached-operator,"
+        "app.kubernetes.io/name=memcached",
+        "serverList": ["cache.default:11211"],
+    }
+
+
+def test_the_server_list_goes_with_readiness() -> None:
+    assert "serverList" not in status(seen(memcached({"replicas": 3}), deployment(**FULL)), [], now=NOW)
+
+
+def test_problems_are_degraded_with_their_reason_and_every_message() -> None:
+    problems = [("ObjectConflict", "Service is theirs"), ("Rejected", "quota")]
+    told = status(seen(memcached({"replicas": 2}), deployment(**FULL)), problems, now=NOW)
+    [degraded] = [condition for condition in told["conditions"] if condition["type"] == "Degraded"]
+    assert (degraded["status"], degraded["reason"]) == ("True", "ObjectConflict")
+    assert degraded["message"] == "Service is theirs; quota"
+
+
+def test_a_deployment_of_somebody_else_does_not_count() -> None:
+    workload = msgspec.json.decode(deployment(**FULL))
+    workload["metadata"]["ownerReferences"][0]["uid"] = "other"
+    told = status(seen(memcached({"replicas": 2}), msgspec.json.encode(workload)), [], now=NOW)
+    assert told["readyReplicas"] == 0
+
+
+def test_a_transition_time_moves_only_with_the_status() -> None:
+    first = status(seen(memcached({"replicas": 2}), deployment(**{**FULL, "readyReplicas": 1})), [], now=NOW)
+    second = status(seen(memcached({"replicas": 2}, status=first), deployment(**FULL)), [], now=LATER)
+    times = {condition["type"]: condition["lastTransitionTime"] for condition in second["conditions"]}
+    assert times == {"Available": NOW, "Progressing": NOW, "Degraded": LATER, "Ready": LATER}
+
+
+def test_paused_is_stated_only_while_it_is() -> None:
+    paused = seen(memcached(annotations={"memcached.c5c3.io/paused": "true"}))
+    assert conditions(status(paused, [], now=NOW))["Paused"] == ("True", "Paused")
+    assert "Paused" not in conditions(status(seen(memcached()), [], now=NOW))
+
+
+def test_a_spec_that_cannot_be_read_is_said_and_not_guessed() -> None:
+    observed = seen(memcached({"replicas": "many"}))
+    assert observed.instance is None
+    assert "spec.replicas" in observed.invalid
+
+
+def test_events_tell_of_changes_and_of_nothing_else() -> None:
+    starting = seen(memcached({"replicas": 2}))
+    first = status(starting, [("ObjectConflict", "theirs")], now=NOW)
+    assert [(e.type, e.reason, e.message) for e in events(starting, first)] == [("Warning", "ObjectConflict", "theirs")]
+    told = seen(memcached({"replicas": 2}, status=first), deployment(**FULL))
+    assert events(told, first) == []
+    second = status(told, [], now=LATER)
+    assert [(e.type, e.reason) for e in events(told, second)] == [("Normal", "MemcachedReady")]
+    assert events(seen(memcached(status=second)), second) == []
