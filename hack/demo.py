@@ -16,6 +16,7 @@ from hack.cluster.__main__ import main as cluster_command
 from hack.cluster.cluster import Cluster, Record
 from hack.cluster.errors import ClusterError
 from hack.cluster.layout import DEFAULT_NAME, Layout
+from hack.cluster.processes import wait_for
 from hack.cluster.progress import Progress
 
 MANIFEST = """\
@@ -60,12 +61,12 @@ def inside(progress: Progress) -> int:
     with progress.phase("CRDs", "installed"):
         printed = subprocess.run([sys.executable, "-m", "memop.cli", "crds"], capture_output=True, check=True)
         kubectl("apply", "--server-side", "-f", "-", input_=printed.stdout.decode())
-        kubectl("wait", "--for=condition=Established", "crd/memcacheds.memcached.c5c3.io")
+        await_condition("crd/memcacheds.memcached.c5c3.io", "Established")
     print(f"\n$ kubectl apply -f - <<EOF\n{MANIFEST}EOF\n")
     kubectl("apply", "-f", "-", input_=MANIFEST)
     with progress.phase("Memcached demo"):
-        kubectl("wait", "--for=condition=Ready", "memcached/demo", "--timeout=120s")
-    print(kubectl("get", "memcached,deployment,service", "-l", "app.kubernetes.io/instance=demo"))
+        await_condition("memcached/demo", "Ready")
+    print(kubectl("get", "memcached/demo", "deployment/demo", "service/demo"))
     if os.environ["MEMOP_CLUSTER_LEVEL"] != "3":
         progress.say("This cluster has no real pods (level 2), so there is nothing to read back: run as root for that.")
         return 0
@@ -84,6 +85,16 @@ def read_back(pod: dict[str, Any], progress: Progress) -> None:
     if value is None:
         raise SystemExit(f"{address} did not give back what was set")
     progress.say(f"{address}:11211  get greeting → {value.decode()}")
+
+
+def await_condition(target: str, condition: str) -> None:
+    """Not `kubectl wait`: that fails on an object which has no conditions yet."""
+    path = f'jsonpath={{.status.conditions[?(@.type=="{condition}")].status}}'
+    wait_for(
+        lambda: kubectl("get", target, "-o", path) == "True",
+        seconds=120,
+        failure=lambda: ClusterError(f"{target} is not {condition}:\n{kubectl('get', target, '-o', 'yaml')}"),
+    )
 
 
 def kubectl(*arguments: str, input_: str | None = None) -> str:

@@ -13,7 +13,7 @@ import ssl
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -22,6 +22,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 
 from memop.clock import Clock
 from memop.errors import ApiError, ConfigurationError
@@ -359,8 +360,10 @@ class Server:
                 return web.Response(status=status, headers=challenge)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         async with self._scrape:  # one at a time
-            # Thousands of CRs have a hundred thousand series: seconds that the loop, and the Lease, do not have.
-            body = await asyncio.to_thread(encode, self._registry)
+            # Read on the loop, to whose thread caches and queues belong. Thousands of CRs have a hundred thousand
+            # series, and making text of them takes seconds that the loop, and the Lease, do not have.
+            collected = _Collected(list(self._registry.collect()))
+            body = await asyncio.to_thread(encode, collected)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     def _hook_handler(self, hook: Hook) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -370,6 +373,17 @@ class Server:
             return web.Response(body=await hook(await request.read()), content_type="application/json")
 
         return handle
+
+
+class _Collected(CollectorRegistry):
+    """What a scrape found, in the form that encoders take."""
+
+    def __init__(self, found: list[Metric]) -> None:
+        super().__init__()
+        self._found = found
+
+    def collect(self) -> Iterable[Metric]:
+        return self._found
 
 
 def _bind(flag: str, address: str, host: str, port: int) -> socket.socket:

@@ -223,6 +223,15 @@ async def test_with_nobody_to_ask_the_endpoint_is_closed_and_that_is_not_remembe
 # --- Certificates and hooks
 
 
+async def test_metrics_are_read_on_the_loop_to_which_caches_and_queues_belong(http: aiohttp.ClientSession) -> None:
+    registry = CollectorRegistry()
+    # Raises in any other thread.
+    Gauge("held_seconds", "", registry=registry).set_function(lambda: asyncio.get_running_loop().time() * 0 + 7)
+    async with _server(registry=registry, metrics_address=ANY) as server:
+        status, text = await _get(http, f"http://127.0.0.1:{server.ports[METRICS]}/metrics")
+    assert (status, "held_seconds 7.0" in text) == (200, True)
+
+
 def _write(directory: Path, name: str) -> str:
     pair = self_signed([name], now=datetime.now(UTC), days=1)
     (directory / "tls.crt").write_bytes(pair.cert_pem)
