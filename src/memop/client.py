@@ -42,20 +42,15 @@ from yarl import URL
 
 from memop.clock import Clock
 from memop.errors import (
-    AlreadyExists,
     ApiError,
     BadResponse,
     ConfigurationError,
-    Conflict,
-    Forbidden,
-    Gone,
-    NotFound,
     Rejected,
     RequestTimeout,
-    ServerError,
     Throttled,
     Unauthorized,
     Unreachable,
+    status_error,
 )
 from memop.metrics import ClientMetrics
 from memop.refs import LEASES, Key, Resource
@@ -327,36 +322,6 @@ def proxy_from_environment(host: str) -> str | None:
 
 # --- Errors -----------------------------------------------------------------------------------------------------
 
-
-class _Details(msgspec.Struct):
-    retry_after: float | None = msgspec.field(default=None, name="retryAfterSeconds")
-
-
-class _Status(msgspec.Struct):
-    """`metav1.Status`, as far as it is read."""
-
-    message: str = ""
-    reason: str = ""
-    code: int = 0
-    details: _Details | None = None
-
-
-_decode_status = msgspec.json.Decoder(_Status).decode
-
-_BY_STATUS: Mapping[int, type[ApiError]] = {
-    400: Rejected,
-    401: Unauthorized,
-    403: Forbidden,
-    404: NotFound,
-    408: RequestTimeout,
-    409: Conflict,
-    410: Gone,
-    413: Rejected,
-    422: Rejected,
-    429: Throttled,
-    504: RequestTimeout,
-}
-
 # The first line that fits, for what aiohttp and below raise.
 _BY_EXCEPTION: tuple[tuple[tuple[type[Exception], ...], type[ApiError]], ...] = (
     ((aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError), Unreachable),  # nothing was sent
@@ -365,32 +330,6 @@ _BY_EXCEPTION: tuple[tuple[tuple[type[Exception], ...], type[ApiError]], ...] = 
     ((aiohttp.ClientError, HttpProcessingError, EOFError, ValueError), BadResponse),
 )
 _FOREIGN = tuple(foreign for kinds, _ in _BY_EXCEPTION for foreign in kinds)
-
-
-def status_error(
-    body: bytes | msgspec.Raw, *, status: int = 0, retry_after: str | None = None, request: str = ""
-) -> ApiError:
-    """The error that a `metav1.Status` tells of: an answer's body, or the object of a watch's ERROR event.
-
-    `status` is the HTTP status, 0 where only the Status tells it; `retry_after` the header's text.
-    """
-    try:
-        told = _decode_status(body)
-    except msgspec.MsgspecError:  # a proxy's page, or plain text as the API server gives for a bad path
-        told = _Status(message=bytes(body)[:300].decode(errors="replace").strip())
-    status = status or told.code
-    seconds = float(retry_after) if retry_after and retry_after.strip().isdigit() else None
-    if seconds is None and told.details is not None:
-        seconds = told.details.retry_after
-    kind = _BY_STATUS.get(status)
-    if kind is None:
-        kind = BadResponse if status < 400 else Rejected if status < 500 else ServerError
-    if status == 503 and seconds is not None:
-        kind = Throttled
-    elif kind is Conflict and told.reason == "AlreadyExists":
-        kind = AlreadyExists
-    message = told.message or f"the server answered {status}"
-    return kind(message, status=status, reason=told.reason, retry_after=seconds, request=request)
 
 
 def _foreign_error(error: Exception, request: str) -> ApiError:

@@ -14,7 +14,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from memop import client as module
-from memop.client import Client, Connection, Credentials, status_error
+from memop.client import Client, Connection, Credentials
 from memop.errors import (
     AlreadyExists,
     ApiError,
@@ -30,6 +30,7 @@ from memop.errors import (
     Throttled,
     Unauthorized,
     Unreachable,
+    status_error,
 )
 from memop.metrics import ClientMetrics
 from memop.refs import DEPLOYMENTS, LEASES, SERVICES, TOKEN_REVIEWS, Key, Resource

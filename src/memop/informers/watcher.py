@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from memop.clock import Clock, rfc3339
-from memop.errors import ApiError, BadResponse, Gone, RequestTimeout, RetryableError, Unreachable
+from memop.errors import ApiError, BadResponse, Gone, RequestTimeout, RetryableError, Unreachable, status_error
 from memop.informers import wire
 from memop.metrics import InformerMetrics
 from memop.refs import Resource
@@ -208,7 +208,7 @@ class Watcher:
                     event = wire.decode_event(line)
                     if event.type == "ERROR":
                         # Whatever it says, this watch cannot go on from here: list again.
-                        failure, lost = wire.decode_error(event.object), True
+                        failure, lost = status_error(event.object), True
                         break
                     version = max(version, self._sink.event(event.type, event.object))
         except Exception as error:  # noqa: BLE001 - a watcher outlives whatever it is sent

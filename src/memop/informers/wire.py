@@ -2,7 +2,7 @@
 
 import msgspec
 
-from memop.errors import ApiError, BadResponse, Forbidden, Gone, ServerError, Throttled
+from memop.errors import BadResponse
 from memop.refs import Key
 
 
@@ -32,23 +32,8 @@ class Event(msgspec.Struct, gc=False):
     object: msgspec.Raw
 
 
-class StatusDetails(msgspec.Struct, rename="camel", gc=False):
-    retry_after_seconds: int | None = None
-
-
-class Status(msgspec.Struct, gc=False):
-    """metav1.Status, the object of an ERROR event."""
-
-    code: int = 0
-    reason: str = ""
-    message: str = ""
-    details: StatusDetails | None = None
-
-
 _event = msgspec.json.Decoder(Event)
 _partial = msgspec.json.Decoder(Partial)
-_status = msgspec.json.Decoder(Status)
-_ERRORS: dict[int, type[ApiError]] = {403: Forbidden, 410: Gone, 429: Throttled}
 
 
 def decode_event(line: bytes) -> Event:
@@ -67,15 +52,3 @@ def decode_partial(raw: bytes | msgspec.Raw) -> Partial:
     except (msgspec.DecodeError, ValueError) as error:
         raise BadResponse(f"not an object: {error}: {bytes(raw)[:100]!r}") from error
     return partial
-
-
-def decode_error(raw: msgspec.Raw) -> ApiError:
-    """The error that an ERROR event carries."""
-    try:
-        status = _status.decode(raw)
-    except msgspec.DecodeError as error:
-        return BadResponse(f"not a Status: {error}")
-    details = status.details or StatusDetails()
-    return _ERRORS.get(status.code, ServerError)(
-        status.message, status=status.code, reason=status.reason, retry_after=details.retry_after_seconds
-    )

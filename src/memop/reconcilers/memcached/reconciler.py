@@ -96,8 +96,10 @@ def decide(observed: Observed) -> tuple[list[Json], list[Problem]]:
 
 
 def repairs(observed: Observed, children: Sequence[Child]) -> list[Event]:
-    """What was put back although the spec had not changed since the status last told of it."""
-    if observed.told_generation != observed.cr.generation:
+    """What was put back although neither the spec had changed since the status last told of it, nor trouble ended."""
+    told = {condition.type: condition.reason for condition in observed.conditions}
+    sound = told.get("Degraded") in ("Degraded", "NotDegraded") and "Paused" not in told
+    if observed.told_generation != observed.cr.generation or not sound:
         return []
     return [
         Event("Normal", "DriftRepaired", f"{child.kind} {child.name}: {child.changed}; put back")

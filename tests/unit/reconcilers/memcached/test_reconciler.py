@@ -224,6 +224,25 @@ async def test_a_restored_object_loses_the_controller_that_is_gone_before_it_is_
     assert (applied["uid"], [owner["uid"] for owner in applied["ownerReferences"]]) == ("s", ["cr-uid"])
 
 
+async def test_drift_that_is_repaired_is_told_of(world: World) -> None:
+    world.give(memcached())
+    await world.reconciler.reconcile(KEY)
+    world.deployments.deleted(KEY, "Deployment-uid")
+    await world.reconciler.reconcile(KEY)
+    assert world.events.told == [("Normal", "DriftRepaired", "Deployment cache: Deployment is missing; put back")]
+
+
+async def test_what_is_made_when_trouble_ends_is_no_repair(world: World) -> None:
+    world.client.failing["Deployment"] = Forbidden("exceeded quota: none", status=403)
+    world.give(memcached())
+    with pytest.raises(Forbidden):
+        await world.reconciler.reconcile(KEY)
+    world.client.failing.clear()
+    await world.reconciler.reconcile(KEY)
+    assert world.asked()[-2:] == [("apply", "Deployment"), ("status", "Memcached")]
+    assert [reason for _, reason, _ in world.events.told] == ["Rejected"]
+
+
 async def test_a_refusal_is_told_in_the_status_and_then_raised_for_backoff(world: World) -> None:
     world.client.failing["Service"] = Forbidden("exceeded quota: none", status=403)
     world.give(memcached())
