@@ -12,7 +12,7 @@
         │   ├── Throttled         429, or 503 with Retry-After
         │   ├── ServerError       any other 5xx
         │   └── Unauthorized      401, also after the credentials were read again
-        ├── Conflict              409: the object moved under us, or exists: observe again
+        ├── Conflict              409, or another uid: the object moved under us, or exists: observe again
         │   └── AlreadyExists
         ├── NotFound              404: the object, or the kind, does not exist
         ├── Gone                  410: the resourceVersion is too old: list again
@@ -90,7 +90,7 @@ class Unauthorized(RetryableError):
 
 
 class Conflict(ApiError):
-    """409: the object moved under us; observe again."""
+    """409, or 422 about the uid: the object moved under us; observe again."""
 
 
 class AlreadyExists(Conflict):
@@ -113,7 +113,12 @@ class Forbidden(Rejected):
     """403: RBAC, quota, Pod Security or an admission policy."""
 
 
+class _Cause(msgspec.Struct):
+    field: str = ""
+
+
 class _Details(msgspec.Struct):
+    causes: list[_Cause] = []
     retry_after: float | None = msgspec.field(default=None, name="retryAfterSeconds")
 
 
@@ -165,5 +170,7 @@ def status_error(
         kind = Throttled
     elif kind is Conflict and told.reason == "AlreadyExists":
         kind = AlreadyExists
+    elif kind is Rejected and told.details and any(cause.field == "metadata.uid" for cause in told.details.causes):
+        kind = Conflict  # the server's way of saying that another object has the name now
     message = told.message or f"the server answered {status}"
     return kind(message, status=status, reason=told.reason, retry_after=seconds, request=request)

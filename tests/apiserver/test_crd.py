@@ -367,18 +367,14 @@ def older() -> Iterator[Kubectl]:
     kubectl = Kubectl("default")
     name = f"crd/{OLDER.crd_name}"
 
-    def install(definition: Spec) -> None:
-        kubectl("apply", "--server-side", "-f", "-", input=json.dumps(definition))
-        kubectl("wait", "--for=condition=Established", name, "--timeout=30s")
-
     def refuses_by_rules() -> None:
         bad = memcached({"replicas": 1, "replicasFrom": FOLLOW}, "new", OLDER.api_version)
         assert "spec.replicas: Forbidden" in create(kubectl, bad, dry_run=True).stderr
 
-    install(without_rules(crd(OLDER)))
+    kubectl.install(json.dumps(without_rules(crd(OLDER))))
     objects = [memcached(spec, name, OLDER.api_version) for name, spec in OLDER_SPECS.items()]
     eventually(lambda: kubectl.apply(*objects))
-    install(crd(OLDER))
+    kubectl.install(json.dumps(crd(OLDER)))
     eventually(refuses_by_rules)
     yield kubectl
     kubectl("delete", name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kubectl import Kubectl, eventually
+from tests.support.kubectl import Kubectl
 from tests.support.operator import Operator
 
 OperatorFactory = Callable[..., Operator]
@@ -27,10 +27,7 @@ def cluster() -> None:
 def crds(cluster: None) -> None:
     """memop's CRDs, as `memop crds | kubectl apply --server-side -f -` installs them."""
     printed = subprocess.run([sys.executable, "-m", "memop.cli", "crds"], capture_output=True, text=True, check=True)
-    kubectl = Kubectl("default")
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=printed.stdout)
-    # `kubectl wait` fails on an object without conditions yet.
-    eventually(lambda: kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s"))
+    Kubectl("default").install(printed.stdout)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -43,6 +44,12 @@ class Kubectl:
     def create(self, body: Json) -> Json:
         created: Json = json.loads(self("create", "-o", "json", "-f", "-", input=json.dumps(body)).stdout)
         return created
+
+    def install(self, crd: str) -> None:
+        """Apply CRD YAML and wait until it is served; `kubectl wait` fails on one that has no conditions yet."""
+        names = self("apply", "--server-side", "--force-conflicts", "-o", "name", "-f", "-", input=crd).stdout.split()
+        for name in names:
+            eventually(partial(self, "wait", "--for=condition=Established", name, "--timeout=30s"))
 
     def find(self, kind: str, name: str) -> Json | None:
         done = self("get", kind, name, "--ignore-not-found", "--show-managed-fields", "-o", "json")
