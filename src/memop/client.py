@@ -22,6 +22,7 @@ import re
 import socket
 import ssl
 import sys
+import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -158,6 +159,28 @@ class _Configuration:
     api_key: dict[str, str] = field(default_factory=dict)
     namespace: str = "default"
     lifetime: float | None = None
+    scratch: "_Scratch | None" = None
+
+
+class _Scratch:
+    """Stands in for `tempfile` in kube_config, for one reading.
+
+    36.1.0 writes a kubeconfig's inline certificates and keys to files that it leaves until the process ends, or for
+    ever where it is killed, and never closes them: an exec plugin's hourly token would use up the descriptors.
+    """
+
+    NamedTemporaryFile = staticmethod(tempfile.NamedTemporaryFile)
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="memop-")
+
+    def mkstemp(self, **_: Any) -> tuple[int, str]:
+        descriptor, name = tempfile.mkstemp(dir=self._directory.name)
+        os.close(descriptor)
+        return descriptor, name
+
+    def remove(self) -> None:
+        self._directory.cleanup()
 
 
 class _Source:
@@ -178,7 +201,12 @@ class _Source:
     async def load(self) -> tuple[_Configuration, Credentials]:
         configuration = await self._read()
         token = configuration.api_key.get("BearerToken", "").strip()  # files end in a newline
-        return configuration, Credentials(token, self._context(configuration), configuration.lifetime)
+        try:
+            tls = self._context(configuration)
+        finally:
+            if configuration.scratch is not None:
+                configuration.scratch.remove()
+        return configuration, Credentials(token, tls, configuration.lifetime)
 
     def _context(self, configuration: _Configuration) -> ssl.SSLContext | None:
         if not configuration.host.startswith("https"):
@@ -208,7 +236,9 @@ def _tls_context(configuration: _Configuration) -> ssl.SSLContext:
 
 async def _read_kubeconfig(paths: str, context: str | None) -> _Configuration:
     module = _kubernetes_asyncio("kube_config")
-    configuration = _Configuration()
+    scratch = _Scratch()
+    configuration = _Configuration(scratch=scratch)
+    vars(module)["tempfile"] = scratch
     try:
         merger = module.KubeConfigMerger(paths)
         if merger.config is None:
@@ -224,11 +254,13 @@ async def _read_kubeconfig(paths: str, context: str | None) -> _Configuration:
             await loader.load_and_set(configuration)
         configuration.namespace = loader.current_context["context"].get("namespace") or "default"
     except TimeoutError as error:
+        scratch.remove()
         raise ConfigurationError(
             f"kubeconfig {paths}: no credentials within {CREDENTIALS_TIMEOUT:g} s; does the exec plugin wait for input?"
         ) from error
     except Exception as error:
         # A malformed file or a failing plugin surfaces as anything from AssertionError to YAMLError.
+        scratch.remove()
         raise ConfigurationError(f"kubeconfig {paths}: {str(error) or type(error).__name__}") from error
     expiry = getattr(loader, "exec_plugin_expiry", None)
     if expiry is not None:

@@ -1,9 +1,11 @@
 """Where the API server is and what lets us in: kubeconfig, the pod's service account, proxies; what loading costs."""
 
+import base64
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,26 @@ async def test_a_kubeconfig_gives_host_namespace_token_and_tls(tmp_path: Path) -
     assert credentials.tls is not None
     assert len(credentials.tls.get_ca_certs()) == 1
     assert "secret" not in repr(credentials)
+
+
+async def test_inline_certificates_and_keys_leave_neither_files_nor_descriptors_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    inline = {name: base64.b64encode(pem).decode() for name, pem in (("cert", PAIR.cert_pem), ("key", PAIR.key_pem))}
+    user = {"client-certificate-data": inline["cert"], "client-key-data": inline["key"]}
+    path = _kubeconfig(tmp_path / "config", user, cluster={"certificate-authority-data": inline["cert"]})
+    connection = await connect(path)
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        assert (await connection.read()).tls is not None
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
+    assert list(scratch.iterdir()) == []
+    with pytest.raises(ConfigurationError):
+        await connect(_kubeconfig(tmp_path / "broken", {**user, "client-key-data": "AAAA"}))
+    assert list(scratch.iterdir()) == []
 
 
 async def test_credentials_follow_their_files_and_unchanged_certificates_keep_their_connections(tmp_path: Path) -> None:
