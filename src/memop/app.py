@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, disable_created_metrics
@@ -39,6 +40,8 @@ from memop.server import Health, ReloadingCertificate, Server, TokenGate
 from memop.settings import Settings
 from memop.webhooks.certificates import self_signed
 from memop.workqueue import WorkQueue
+
+T = TypeVar("T")
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -72,7 +75,9 @@ async def _main(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     clock, registry = Clock(), CollectorRegistry()
-    connection = await connect(settings.kubeconfig)
+    connection = await _unless(stop, connect(settings.kubeconfig))  # which may wait for an exec plugin
+    if connection is None:
+        return
     async with Client(
         connection,
         metrics=ClientMetrics(registry),
@@ -114,6 +119,7 @@ class App:
                 manager=FIELD_MANAGER,
                 owners=memcacheds,
                 children={DEPLOYMENTS: deployments, SERVICES: services},
+                clock=clock,
                 metrics=operator_metrics,
             ),
             events=self._events,
@@ -140,6 +146,7 @@ class App:
             metrics=ControllerMetrics(registry),
         )
         self._leader_metrics = LeaderMetrics(registry)
+        self._elector = self._build_elector() if settings.leader_elect else None
         self._server = self._build_server(registry)
 
     def _informer(self, resource: Resource, label_selector: str = "", *, subresource: str = "") -> Informer[Live]:
@@ -162,7 +169,10 @@ class App:
             health=Health(
                 live={},
                 ready={f"informer-{informer.name}": partial(_unready, informer) for informer in self._informers},
-                info={f"informer-{informer.name}": informer.health for informer in self._informers},
+                info={
+                    **{f"informer-{informer.name}": informer.health for informer in self._informers},
+                    "lease": self._standing,
+                },
             ),
             health_address=settings.health_probe_bind_address,
             metrics_address=settings.metrics_bind_address,
@@ -197,18 +207,22 @@ class App:
         log.info("memop ends")
 
     async def _lead(self, stop: asyncio.Event) -> None:
-        if not self._settings.leader_elect:
+        elector = self._elector
+        if elector is None:
             await self._act(stop)
             return
-        elector = self._elector()
-        if await _unless(stop, elector.acquire()):
+        await _unless(stop, elector.acquire())
+        if elector.leading:
             async with asyncio.TaskGroup() as term:
                 hold = term.create_task(elector.hold(), name="lease")
                 await self._act(stop)
                 hold.cancel()
         await elector.release()
 
-    def _elector(self) -> LeaderElector:
+    def _standing(self) -> str | None:
+        return None if self._elector is None or self._elector.leading else "standing by for the Lease"
+
+    def _build_elector(self) -> LeaderElector:
         settings = self._settings
         return LeaderElector(
             self._client,
@@ -238,25 +252,24 @@ class App:
 
     async def _control(self) -> None:
         for informer in self._informers:
-            await informer.wait_synced()
+            await informer.wait_settled()
         await self._controller.run()
 
 
-async def _unless(stop: asyncio.Event, waited_for: Coroutine[None, None, None]) -> bool:
-    """Wait for either; False, and the other cancelled, when `stop` came first."""
+async def _unless(stop: asyncio.Event, waited_for: Coroutine[None, None, T]) -> T | None:
+    """What `waited_for` returns; None, and it cancelled, when `stop` comes first."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(waited_for)
         stopped = group.create_task(stop.wait())
         await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-        first = task.done()
         task.cancel()
         stopped.cancel()
-    return first
+    return None if task.cancelled() else task.result()
 
 
 def _unready(informer: Informer[Live]) -> str | None:
     """A kind that is missing or forbidden fails no readiness: it would take everything else down too."""
-    return None if informer.synced or informer.refused else informer.health() or "not synced yet"
+    return None if informer.settled else informer.health() or "not synced yet"
 
 
 def _matters(old: Live, new: Live) -> bool:

@@ -18,6 +18,7 @@
         ├── Gone                  410: the resourceVersion is too old: list again
         └── Rejected              400, 413, 422 and admission's refusals: the server will not take this object
             └── Forbidden         403: RBAC, quota, Pod Security or an admission policy
+                └── NamespaceTerminating    nothing can be made there any more: no trouble, and nothing to do
 
 Foreign exceptions become these in client.py and nowhere else; what the API server itself says does in `status_error`.
 """
@@ -113,8 +114,16 @@ class Forbidden(Rejected):
     """403: RBAC, quota, Pod Security or an admission policy."""
 
 
+class NamespaceTerminating(Forbidden):
+    """403: the namespace is being deleted."""
+
+
+_UNTYPED = "failed to create typed patch object"
+
+
 class _Cause(msgspec.Struct):
     field: str = ""
+    reason: str = ""
 
 
 class _Details(msgspec.Struct):
@@ -160,6 +169,7 @@ def status_error(
     except msgspec.MsgspecError:  # a proxy's page, or plain text as the API server gives for a bad path
         told = _Status(message=bytes(body)[:300].decode(errors="replace").strip())
     status = status or told.code
+    causes = told.details.causes if told.details is not None else []
     seconds = float(retry_after) if retry_after and retry_after.strip().isdigit() else None
     if seconds is None and told.details is not None:
         seconds = told.details.retry_after
@@ -170,7 +180,11 @@ def status_error(
         kind = Throttled
     elif kind is Conflict and told.reason == "AlreadyExists":
         kind = AlreadyExists
-    elif kind is Rejected and told.details and any(cause.field == "metadata.uid" for cause in told.details.causes):
+    elif kind is Rejected and any(cause.field == "metadata.uid" for cause in causes):
         kind = Conflict  # the server's way of saying that another object has the name now
+    elif kind is Forbidden and any(cause.reason == "NamespaceTerminating" for cause in causes):
+        kind = NamespaceTerminating
+    elif kind is ServerError and _UNTYPED in told.message:
+        kind = Rejected  # server-side apply says so of an object that does not fit its schema
     message = told.message or f"the server answered {status}"
     return kind(message, status=status, reason=told.reason, retry_after=seconds, request=request)

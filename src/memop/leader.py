@@ -99,9 +99,10 @@ class LeaderElector:
                 raise self._lost(f"held by {holder or 'nobody'}")
 
     async def release(self) -> None:
-        """Let the next candidate in at once, if the Lease is still ours; failures are logged."""
-        if not self._leading:
-            return
+        """Let the next candidate in at once, if the Lease is ours; failures are logged.
+
+        It may be ours without our knowing, when `acquire` was cancelled while its write was on the way.
+        """
         self._leading = False
         self._gauge.labels(self._key.name).set(0)
         try:
@@ -112,6 +113,8 @@ class LeaderElector:
                 now = rfc3339_micro(self._clock.now())
                 # client-go's way: nobody holds it, and a holder too old to know that waits a second only.
                 await self._write(holderIdentity="", leaseDurationSeconds=1, acquireTime=now, renewTime=now)
+        except NotFound:
+            return
         except (ApiError, TimeoutError) as error:
             self._log.warning("the lease was not released", lease=str(self._key), error=str(error) or "no answer")
         else:

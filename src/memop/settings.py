@@ -1,6 +1,7 @@
 """What `memop run` can be told, in one frozen record: by flags, else by `MEMOP_…` in the environment."""
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from memop.api.memcached import DEFAULT_IMAGE
 from memop.errors import ConfigurationError
 
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # DNS-1123
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
 
@@ -24,17 +26,21 @@ def boolean(text: str) -> bool:
 def duration(text: str) -> float:
     """Seconds from Go's form (`15s`, `1m30s`, `500ms`) or a plain number."""
     try:
-        return float(text)
+        total = float(text)
     except ValueError:
         match = _DURATION.fullmatch(text)
         if not text or match is None:
             raise ValueError("wants a duration like 15s, 500ms or 1m30s") from None
-    hours, minutes, seconds, millis = (float(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds + millis / 1000
+        hours, minutes, seconds, millis = (float(part or 0) for part in match.groups())
+        total = hours * 3600 + minutes * 60 + seconds + millis / 1000
+    if not math.isfinite(total):
+        raise ValueError("wants a duration that ends, like 15s, 500ms or 1m30s")
+    return total
 
 
 def names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """The names between the commas, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -85,7 +91,7 @@ class Settings:
     kube_api_qps: float | None = _flag(
         None, "limit of requests a second to the API server; none by default", float, "N"
     )
-    shutdown_timeout: float = _flag(25.0, "how long a shutdown waits for reconciles in flight", duration, "DUR")
+    shutdown_timeout: float = _flag(15.0, "how long a shutdown waits for reconciles in flight", duration, "DUR")
     log_level: str = _flag(
         "info", "debug, info, warning or error", _choice("debug", "info", "warning", "error"), "LEVEL"
     )
@@ -103,6 +109,22 @@ class Settings:
             raise ConfigurationError(
                 "--leader-election-lease-duration must exceed --leader-election-renew-deadline, and that 1.2 times "
                 f"--leader-election-retry-period (given: {lease:g}s, {renew:g}s, {retry:g}s)"
+            )
+        for flag, namespaces in (
+            ("--watch-namespaces", self.watch_namespaces),
+            ("--leader-election-namespace", (self.leader_election_namespace,) * bool(self.leader_election_namespace)),
+        ):
+            for namespace in namespaces:
+                if not _LABEL.fullmatch(namespace):
+                    raise ConfigurationError(
+                        f"{flag}={','.join(namespaces)}: {namespace!r} is no namespace: at most 63 lower-case letters, "
+                        "digits and inner dashes"
+                    )
+        if not self.shutdown_timeout > 0:
+            raise ConfigurationError(f"--shutdown-timeout={self.shutdown_timeout:g}s: wants more than 0")
+        if self.kube_api_qps is not None and not 0 < self.kube_api_qps < math.inf:
+            raise ConfigurationError(
+                f"--kube-api-qps={self.kube_api_qps:g}: wants a number above 0; without the flag there is no limit"
             )
         if self.enable_webhooks:
             raise ConfigurationError(

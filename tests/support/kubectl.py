@@ -68,6 +68,10 @@ class Kubectl:
         """A merge patch."""
         self("patch", kind, name, "--type=merge", "-p", json.dumps(body))
 
+    def strategic_patch(self, kind: str, name: str, body: Json) -> None:
+        """A patch that merges lists by their keys, as `kubectl edit` sends it."""
+        self("patch", kind, name, "--type=strategic", "-p", json.dumps(body))
+
     def delete(self, kind: str, name: str, *, wait: bool = True) -> None:
         self("delete", kind, name, f"--wait={str(wait).lower()}")
 

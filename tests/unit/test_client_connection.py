@@ -65,6 +65,10 @@ async def test_a_kubeconfig_gives_host_namespace_token_and_tls(tmp_path: Path) -
     assert "secret" not in repr(credentials)
 
 
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_inline_certificates_and_keys_leave_neither_files_nor_descriptors_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,10 +79,10 @@ async def test_inline_certificates_and_keys_leave_neither_files_nor_descriptors_
     user = {"client-certificate-data": inline["cert"], "client-key-data": inline["key"]}
     path = _kubeconfig(tmp_path / "config", user, cluster={"certificate-authority-data": inline["cert"]})
     connection = await connect(path)
-    opened = len(list(Path("/proc/self/fd").iterdir()))
+    opened = _descriptors()
     for _ in range(5):
         assert (await connection.read()).tls is not None
-    assert len(list(Path("/proc/self/fd").iterdir())) == opened
+    assert _descriptors() == opened
     assert list(scratch.iterdir()) == []
     with pytest.raises(ConfigurationError):
         await connect(_kubeconfig(tmp_path / "broken", {**user, "client-key-data": "AAAA"}))

@@ -148,10 +148,20 @@ async def test_a_released_lease_is_taken_at_the_next_try(leases: FakeLeases, clo
     assert leases.spec["leaseDurationSeconds"] == 15
 
 
+async def test_a_lease_taken_by_a_write_whose_answer_never_came_is_released(
+    leases: FakeLeases, clock: VirtualClock
+) -> None:
+    a = Candidate(leases, "a", clock)
+    await a.acquire()
+    same = Candidate(leases, "a", clock)  # as after a cancelled `acquire`: it does not know
+    await same.release()
+    assert leases.spec["holderIdentity"] == ""
+
+
 async def test_only_our_own_lease_is_released(leases: FakeLeases, clock: VirtualClock) -> None:
     a = Candidate(leases, "a", clock)
     await a.release()
-    assert not leases.calls
+    assert leases.calls == ["get"]
     await a.acquire()
     leases.store(_held_by("b"))
     await a.release()

@@ -13,6 +13,7 @@ def test_defaults_are_the_promised_ones() -> None:
     assert (settings.metrics_secure, settings.leader_elect, settings.webhook_port) == (True, False, 9443)
     assert settings.leader_election_id == "d4f3c8a2.c5c3.io"
     assert (settings.leader_election_lease_duration, settings.leader_election_renew_deadline) == (15, 10)
+    assert settings.shutdown_timeout == 15
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,8 @@ def test_defaults_are_the_promised_ones() -> None:
         (["--leader-elect=false"], "leader_elect", False),
         (["--metrics-secure=false"], "metrics_secure", False),
         (["--watch-namespaces=a, b,"], "watch_namespaces", ("a", "b")),
+        (["--watch-namespaces=b,a,b, a"], "watch_namespaces", ("b", "a")),
+        ([f"--watch-namespaces=0-a,{'x' * 63}"], "watch_namespaces", ("0-a", "x" * 63)),
         (["--leader-election-lease-duration", "1m30s"], "leader_election_lease_duration", 90),
         (["--kube-api-qps=20"], "kube_api_qps", 20),
         (["--memcached-image=mirror/memcached:1"], "memcached_image", "mirror/memcached:1"),
@@ -46,6 +49,23 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
         (["--leader-election-retry-period=soon"], "--leader-election-retry-period=soon: wants a duration"),
         (["--leader-election-renew-deadline=20s"], "--leader-election-lease-duration must exceed"),
         (["--enable-webhooks"], "--enable-webhooks: this version"),
+        (["--watch-namespaces=a,Prod"], "--watch-namespaces=a,Prod: 'Prod' is no namespace"),
+        (["--watch-namespaces=a b"], "--watch-namespaces=a b: 'a b' is no namespace"),
+        (["--watch-namespaces=-a"], "--watch-namespaces=-a: '-a' is no namespace"),
+        (["--watch-namespaces=a.b"], "--watch-namespaces=a.b: 'a.b' is no namespace"),
+        (["--watch-namespaces=*"], "--watch-namespaces=*: '*' is no namespace"),
+        ([f"--watch-namespaces={'x' * 64}"], "is no namespace"),
+        (["--leader-election-namespace=kube/system"], "--leader-election-namespace=kube/system: 'kube/system' is no"),
+        (["--shutdown-timeout=0"], "--shutdown-timeout=0s: wants more than 0"),
+        (["--shutdown-timeout=-5"], "--shutdown-timeout=-5s: wants more than 0"),
+        (["--shutdown-timeout=inf"], "--shutdown-timeout=inf: wants a duration that ends"),
+        (["--leader-election-lease-duration=inf"], "--leader-election-lease-duration=inf: wants a duration that ends"),
+        (["--leader-election-retry-period=nan"], "--leader-election-retry-period=nan: wants a duration that ends"),
+        ([f"--shutdown-timeout={'9' * 400}h"], "wants a duration that ends"),
+        (["--kube-api-qps=0"], "--kube-api-qps=0: wants a number above 0"),
+        (["--kube-api-qps=-1.5"], "--kube-api-qps=-1.5: wants a number above 0"),
+        (["--kube-api-qps=nan"], "--kube-api-qps=nan: wants a number above 0"),
+        (["--kube-api-qps=inf"], "--kube-api-qps=inf: wants a number above 0"),
     ],
 )
 def test_a_bad_flag_is_named_with_what_it_wants(argv: list[str], words: str) -> None:

@@ -1,7 +1,7 @@
 """Status conditions, as `metav1.Condition` defines them."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import Field
 
@@ -46,7 +46,18 @@ class Condition(DesiredCondition):
     )
 
 
-def merge_conditions(live: Iterable[Condition], desired: Iterable[DesiredCondition], now: str) -> list[Condition]:
+class Told(Protocol):
+    """What of a live condition decides the time of the next one; no time at all is ""."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def last_transition_time(self) -> str: ...
+
+
+def merge_conditions(live: Iterable[Told], desired: Iterable[DesiredCondition], now: str) -> list[Condition]:
     """Give the desired conditions, in their order, their times: `now` (RFC 3339) where the status is new or changed.
 
     Live conditions that are not desired are left out: under server-side apply a writer states its own and no others,
@@ -56,6 +67,6 @@ def merge_conditions(live: Iterable[Condition], desired: Iterable[DesiredConditi
     merged = []
     for condition in desired:
         old = before.get(condition.type)
-        time = old.last_transition_time if old is not None and old.status == condition.status else now
-        merged.append(Condition(**condition.model_dump(by_alias=False), last_transition_time=time))
+        time = old.last_transition_time if old is not None and old.status == condition.status else ""
+        merged.append(Condition(**condition.model_dump(by_alias=False), last_transition_time=time or now))
     return merged

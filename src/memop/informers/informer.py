@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from memop.clock import Clock
-from memop.errors import BadResponse, Forbidden, NotFound
+from memop.errors import BadResponse
 from memop.informers import wire
 from memop.informers.store import Cached, Handler, Indexes, Store, StoreReader
 from memop.informers.watcher import Client, Watcher
@@ -80,20 +80,19 @@ class Informer(Generic[T]):
     @property
     def synced(self) -> bool:
         """Whether every namespace was listed completely once."""
-        return all(scope.synced.is_set() for scope in self._scopes)
+        return all(scope.synced for scope in self._scopes)
 
     @property
-    def refused(self) -> bool:
-        """Whether what is not synced yet cannot be: the server does not know the kind, or forbids to list it."""
-        return all(
-            scope.synced.is_set()
-            or (watcher.problem is not None and isinstance(watcher.problem.error, NotFound | Forbidden))
-            for scope, watcher in zip(self._scopes, self._watchers, strict=True)
-        )
+    def settled(self) -> bool:
+        """Whether every namespace was listed completely once, or the server refused it: unknown kind, or forbidden.
 
-    async def wait_synced(self) -> None:
+        What is refused is tried again, and tells the handlers as ever when it is listed after all.
+        """
+        return all(scope.settled.is_set() for scope in self._scopes)
+
+    async def wait_settled(self) -> None:
         for scope in self._scopes:
-            await scope.synced.wait()
+            await scope.settled.wait()
 
     def health(self) -> str | None:
         """None when every list and watch fares well, else which does not, since when and why."""
@@ -119,7 +118,8 @@ class _Scope(Generic[T]):
 
     def __init__(self, namespace: str, name: str, store: Store[T], decode: Decode[T], metrics: InformerMetrics) -> None:
         self.namespace = namespace
-        self.synced = asyncio.Event()
+        self.synced = False
+        self.settled = asyncio.Event()
         self._store = store
         self._decode = decode
         self._listing: dict[Key, T | None] = {}
@@ -146,12 +146,16 @@ class _Scope(Generic[T]):
             self.namespace,
             self._listing,
             resource_version,
-            initial=not self.synced.is_set(),
+            initial=not self.synced,
             rewound=rewound,
         )
         self._listing = {}
-        self.synced.set()
+        self.synced = True
+        self.settled.set()
         self._synced_gauge.set(1)
+
+    def refused(self) -> None:
+        self.settled.set()
 
     def event(self, kind: str, raw: msgspec.Raw) -> int:
         if (counter := self._events.get(kind)) is None:

@@ -20,7 +20,17 @@ import msgspec
 import structlog
 
 from memop.clock import Clock, rfc3339
-from memop.errors import ApiError, BadResponse, Gone, RequestTimeout, RetryableError, Unreachable, status_error
+from memop.errors import (
+    ApiError,
+    BadResponse,
+    Forbidden,
+    Gone,
+    NotFound,
+    RequestTimeout,
+    RetryableError,
+    Unreachable,
+    status_error,
+)
 from memop.informers import wire
 from memop.metrics import InformerMetrics
 from memop.refs import Resource
@@ -77,7 +87,7 @@ class Client(Protocol):
 
 
 class Sink(Protocol):
-    """Whom a watcher tells: `begin`, `page` …, `complete`; then events; and again from `begin`."""
+    """Whom a watcher tells: `begin`, `page` …, `complete` or `refused`; then events; and again from `begin`."""
 
     def begin(self) -> None:
         """A list starts; what an unfinished one told is void."""
@@ -87,6 +97,9 @@ class Sink(Protocol):
 
     def complete(self, resource_version: int, *, rewound: bool) -> None:
         """That was the list, as of this version; `rewound` when the server's history was set back."""
+
+    def refused(self) -> None:
+        """No list for now: the server does not know the kind, or forbids to list it."""
 
     def event(self, kind: str, raw: msgspec.Raw) -> int:
         """ADDED, MODIFIED, DELETED or BOOKMARK; returns the object's version."""
@@ -182,6 +195,8 @@ class Watcher:
                 self._check_stale(version)
             self._sink.page(page.items)
         except Exception as error:  # noqa: BLE001 - a watcher outlives whatever it is sent
+            if isinstance(error, NotFound | Forbidden):
+                self._sink.refused()
             return await self._failed(error, resume=state)
         if page.continue_token:
             return Listing(page.continue_token)

@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import structlog
 
-from memop.errors import ApiError, NotFound, Rejected
+from memop.clock import Clock
+from memop.errors import ApiError, NamespaceTerminating, NotFound, Rejected
 from memop.informers.informer import Informer
 from memop.metrics import OperatorMetrics
-from memop.reconcilers.compare import difference
+from memop.reconcilers.compare import Difference, difference
 from memop.reconcilers.objects import Claim, Json, Live, claim, decoder, owner_reference
 from memop.refs import Key, Resource
 
 log = structlog.get_logger(__name__)
+
+
+# Seconds between two tries to apply what admission changes every time.
+FIRST_PAUSE, MAX_PAUSE = 1.0, 300.0
 
 
 class Writer(Protocol):
@@ -35,16 +40,28 @@ class Writer(Protocol):
 class Child:
     """What became of one wanted child.
 
-    `changed` names the field that made a write necessary; `problem` says why the child is not as wanted: a condition's
-    reason and message. `error` is set where the API server refused, so that the caller backs off.
+    `changed` says what made a write necessary, `foreign` that somebody else did; `problem` why the child is not as
+    wanted: a condition's reason and message. `error` is set where the API server refused, so that the caller backs
+    off; `again` where it is to be looked at again in so many seconds.
     """
 
     kind: str
     name: str
-    result: str  # created | updated | unchanged | conflict | rejected
+    result: Literal["created", "updated", "unchanged", "contested", "conflict", "rejected"]
     changed: str = ""
+    foreign: bool = False
     problem: tuple[str, str] | None = None
     error: ApiError | None = None
+    again: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Brake:
+    """Keeps a child that admission changes, and that so never is as applied, from being applied again and again."""
+
+    wish: int  # hash of what was applied
+    pause: float
+    until: float
 
 
 class Applier:
@@ -58,6 +75,7 @@ class Applier:
         manager: str,
         owners: Informer[Live],
         children: Mapping[Resource, Informer[Live]],
+        clock: Clock,
         metrics: OperatorMetrics,
     ) -> None:
         self._client = client
@@ -66,7 +84,9 @@ class Applier:
         self._decode = decoder(manager)
         self._owners = owners
         self._children = {child.kind: (child, informer) for child, informer in children.items()}
+        self._clock = clock
         self._metrics = metrics
+        self._brakes: dict[Key, dict[tuple[str, str], _Brake]] = {}  # owner -> (kind, name) of the child
 
     async def child(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
         """Bring one child to `desired` (an apply body without owner reference), if it is ours and differs.
@@ -75,57 +95,78 @@ class Applier:
         the uid that was seen travels in the apply: a forced apply must never take over a stranger's object. Where none
         was seen the first apply is not forced, so that an object made in between wins the conflict.
 
-        Raises: ApiError that is no verdict on this object (unreachable, throttled, conflict): try again later.
+        Raises: ApiError that is no verdict on this object (unreachable, throttled, conflict): try again later;
+        NamespaceTerminating.
         """
         kind, name = desired["kind"], desired["metadata"]["name"]
         child = await self._child(owner, desired, selector)
         self._metrics.resources.labels(kind, child.result).inc()
-        if child.result != "unchanged":
-            log.info("child", kind=kind, child=name, result=child.result, field=child.changed or None)
+        if child.changed:
+            log.info("child", kind=kind, child=name, result=child.result, field=child.changed)
         return child
 
-    async def _child(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
-        kind, key = desired["kind"], Key(owner.key.namespace, desired["metadata"]["name"])
-        resource, informer = self._children[kind]
-        live = informer.reader.get(key) or await self._look(resource, key)
-        metadata = {
-            **desired["metadata"],
-            "ownerReferences": [owner_reference(owner.key, owner.uid, self._resource)],
-        }
-        field = f"{kind} is missing"
-        if live is not None:
-            verdict = claim(live, owner=owner, resource=self._resource, selector=selector)
-            if verdict is Claim.STRANGER:
-                return Child(kind, key.name, "conflict", problem=("ObjectConflict", _conflict(kind, live)))
-            if verdict is Claim.ADOPTABLE and live.owner is not None:
-                live = await self._release(resource, live)
-            body = {**desired, "metadata": metadata}
-            found = difference(body, live.fields(), msgspec.json.decode(live.owned))
-            if found is None or live.deleting:  # one that is going away is made again once it is gone
-                return Child(kind, key.name, "unchanged")
-            field = found
-            metadata["uid"] = live.uid
-        body = {**desired, "metadata": metadata}
+    async def find(self, kind: str, key: Key) -> Live | None:
+        """A child as the API server has it, whatever its labels: one without ours is in no cache."""
         try:
-            raw = await self._client.apply(resource, key, body, manager=self._manager, force=live is not None)
-        except Rejected as error:
-            message = f"{kind} {key}: {error.message}"
-            return Child(kind, key.name, "rejected", field, problem=("Rejected", message), error=error)
-        informer.wrote(raw)
-        return Child(kind, key.name, "updated" if live is not None else "created", field)
-
-    async def _look(self, resource: Resource, key: Key) -> Live | None:
-        try:
-            return self._decode(await self._client.get(resource, key))
+            return self._decode(await self._client.get(self._children[kind][0], key))
         except NotFound:
             return None
 
-    async def _release(self, resource: Resource, live: Live) -> Live:
+    def forget(self, owner: Key) -> None:
+        """A CR is gone."""
+        self._brakes.pop(owner, None)
+
+    async def _child(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
+        kind, key = desired["kind"], Key(owner.key.namespace, desired["metadata"]["name"])
+        reference = owner_reference(owner.key, owner.uid, self._resource)
+        body = {**desired, "metadata": {**desired["metadata"], "ownerReferences": [reference]}}
+        live = self._children[kind][1].reader.get(key) or await self.find(kind, key)
+        if live is None:
+            return await self._write(owner, key, body, None, Difference(f"{kind} is missing", foreign=True))
+        verdict = claim(live, owner=owner, resource=self._resource, selector=selector)
+        if verdict is Claim.STRANGER:
+            return Child(kind, key.name, "conflict", problem=("ObjectConflict", _conflict(kind, live)))
+        if live.deleting:  # made again once it is gone
+            return Child(kind, key.name, "unchanged")
+        if verdict is Claim.ADOPTABLE and live.owner is not None:
+            live = await self._release(kind, live)
+        found = _difference(body, live)
+        if found is None:
+            return Child(kind, key.name, "unchanged")
+        return await self._write(owner, key, body, live, found)
+
+    async def _write(self, owner: Live, key: Key, body: Json, live: Live | None, found: Difference) -> Child:
+        kind = body["kind"]
+        resource, informer = self._children[kind]
+        brakes = self._brakes.get(owner.key, {})
+        wish, brake, now = hash(msgspec.json.encode(body)), brakes.get((kind, key.name)), self._clock.monotonic()
+        if brake is not None and brake.wish != wish:
+            brake = None
+        if brake is not None and now < brake.until:
+            return Child(kind, key.name, "contested", again=brake.until - now)
+        sent = body if live is None else {**body, "metadata": {**body["metadata"], "uid": live.uid}}
+        try:
+            raw = await self._client.apply(resource, key, sent, manager=self._manager, force=live is not None)
+        except NamespaceTerminating:
+            raise
+        except Rejected as error:
+            problem = ("Rejected", f"{kind} {key}: {error.message}")
+            return Child(kind, key.name, "rejected", found.message, problem=problem, error=error)
+        informer.wrote(raw)
+        left = _difference(body, self._decode(raw))
+        if left is not None:
+            pause = min(brake.pause * 2, MAX_PAUSE) if brake is not None else FIRST_PAUSE
+            self._brakes.setdefault(owner.key, {})[kind, key.name] = _Brake(wish, pause, now + pause)
+            return Child(kind, key.name, "contested", left.message, again=pause)
+        brakes.pop((kind, key.name), None)
+        return Child(kind, key.name, "updated" if live is not None else "created", found.message, found.foreign)
+
+    async def _release(self, kind: str, live: Live) -> Live:
         """Drop the controller that is gone: an object has room for one, and an apply cannot remove another's entry."""
         kept = [owner for owner in live.owners if not owner.controller]
         seen = {"uid": live.uid, "resourceVersion": str(live.resource_version)}
         body = {"metadata": {**seen, "ownerReferences": kept}}
-        return self._decode(await self._client.patch(resource, live.key, body, manager=self._manager))
+        return self._decode(await self._client.patch(self._children[kind][0], live.key, body, manager=self._manager))
 
     async def status(self, owner: Live, status: Json) -> bool:
         """Apply the status where it differs from the live one; True when a write was made.
@@ -133,8 +174,8 @@ class Applier:
         A CR that is gone is none of this writer's business any more.
         """
         live = {"status": msgspec.json.decode(owner.status)}
-        field = difference({"status": status}, live, msgspec.json.decode(owner.owned))
-        if field is None:
+        found = difference({"status": status}, live, msgspec.json.decode(owner.owned))
+        if found is None:
             return False
         body = {
             "apiVersion": self._resource.api_version,
@@ -146,9 +187,13 @@ class Applier:
             raw = await self._client.apply_status(self._resource, owner.key, body, manager=self._manager)
         except NotFound:
             return False
-        log.debug("status", field=field)
+        log.debug("status", field=found.message)
         self._owners.wrote(raw)
         return True
+
+
+def _difference(body: Json, live: Live) -> Difference | None:
+    return difference(body, live.fields(), msgspec.json.decode(live.owned))
 
 
 def _conflict(kind: str, live: Live) -> str:

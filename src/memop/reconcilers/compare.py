@@ -8,8 +8,8 @@ Format: structured-merge-diff, fieldpath/serialize.go.
 """
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -31,7 +31,14 @@ _SUFFIXES = {
 }
 
 
-def difference(desired: Mapping[str, Json], live: Mapping[str, Json], owned: Mapping[str, Json]) -> str | None:
+class Difference(NamedTuple):
+    """Why a write is necessary: the field and what is wrong with it; `foreign` where somebody else changed it."""
+
+    message: str
+    foreign: bool
+
+
+def difference(desired: Mapping[str, Json], live: Mapping[str, Json], owned: Mapping[str, Json]) -> Difference | None:
     """The first field that makes a write necessary and why, or None where the live object is as desired.
 
     `desired` is an apply body, `live` the same parts of the live object, `owned` the fieldsV1 tree of our last apply.
@@ -39,7 +46,7 @@ def difference(desired: Mapping[str, Json], live: Mapping[str, Json], owned: Map
     return _fields((), desired, live, owned)
 
 
-def _fields(path: Path, desired: Mapping[str, Json], live: Json, owned: Mapping[str, Json]) -> str | None:
+def _fields(path: Path, desired: Mapping[str, Json], live: Json, owned: Mapping[str, Json]) -> Difference | None:
     identity = _IDENTITY.get(path, ())
     for name, value in desired.items():
         if name in identity:
@@ -49,33 +56,41 @@ def _fields(path: Path, desired: Mapping[str, Json], live: Json, owned: Mapping[
             return found
     for entry in owned:
         if entry.startswith("f:") and entry[2:] not in desired:
-            return f"{_dotted((*path, entry[2:]))} is no longer wanted"
+            return _unwanted((*path, entry[2:]))
     return None
 
 
-def _value(path: Path, desired: Json, live: Json, owned: Mapping[str, Json] | None) -> str | None:
+def _value(path: Path, desired: Json, live: Json, owned: Mapping[str, Json] | None) -> Difference | None:
     if owned is None:
-        return f"{_dotted(path)} is {_short(live)}, set by somebody else; wanted {_short(desired)}"
+        return Difference(f"{_dotted(path)} is {_short(live)}, not as applied; wanted {_short(desired)}", foreign=True)
     if owned and isinstance(desired, Mapping):
         return _fields(path, desired, live, owned)
     if owned and isinstance(desired, list):
         return _items(path, desired, live, owned)
-    return None if _same(path, desired, live) else f"{_dotted(path)} is {_short(live)}, wanted {_short(desired)}"
+    # An empty block that gets fields which the server does not store (false, say) has yet to be applied with them.
+    filled = isinstance(desired, Mapping) and bool(desired) and not live
+    if not filled and _same(path, desired, live):
+        return None
+    return Difference(f"{_dotted(path)} is {_short(live)}, wanted {_short(desired)}", foreign=False)
 
 
-def _items(path: Path, desired: list[Json], live: Json, owned: Mapping[str, Json]) -> str | None:
+def _items(path: Path, desired: list[Json], live: Json, owned: Mapping[str, Json]) -> Difference | None:
     """A list whose elements merge by key."""
     entries = {entry: msgspec.json.decode(entry[2:]) for entry in owned if entry.startswith("k:")}
     for item in desired:
         entry = next((entry for entry, keys in entries.items() if _has(item, keys)), None)
         if entry is None:
-            return f"{_dotted(path)} lacks {_short(item)}, or somebody else set it"
+            return Difference(f"{_dotted(path)} lacks {_short(item)} as applied", foreign=True)
         keys = entries.pop(entry)
         match = next((candidate for candidate in live or () if _has(candidate, keys)), None)
         found = _value(_element(path, keys), item, match, owned[entry])
         if found:
             return found
-    return next((f"{_dotted(_element(path, keys))} is no longer wanted" for keys in entries.values()), None)
+    return next((_unwanted(_element(path, keys)) for keys in entries.values()), None)
+
+
+def _unwanted(path: Path) -> Difference:
+    return Difference(f"{_dotted(path)} is no longer wanted", foreign=False)
 
 
 def _has(item: Mapping[str, Json], keys: Mapping[str, Json]) -> bool:
@@ -93,16 +108,26 @@ def _same(path: Path, desired: Json, live: Json) -> bool:
         return len(desired) == len(live) and all(_same(path, *pair) for pair in zip(desired, live, strict=True))
     if desired == live or (_empty(desired) and _empty(live)):
         return True
-    return _is_quantity(path) and _quantity(desired) is not None and _quantity(desired) == _quantity(live)
+    if path[-1] in _QUANTITIES or path[-2:] == ("target", "value"):
+        return _equal(_quantity(desired), _quantity(live))
+    if path[-2:-1] and path[-2] in _QUANTITY_MAPS:
+        return _equal(_milli(desired), _milli(live))
+    return False
 
 
 def _empty(value: Json) -> bool:
-    """What the API server drops when it stores an object."""
-    return value is None or (isinstance(value, dict | list | str) and not value)
+    """What the API server drops, for most fields, when it stores an object; where it doesn't, both sides have it."""
+    return not value
 
 
-def _is_quantity(path: Path) -> bool:
-    return path[-1] in _QUANTITIES or path[-2] in _QUANTITY_MAPS or path[-2:] == ("target", "value")
+def _equal(a: Decimal | None, b: Decimal | None) -> bool:
+    return a is not None and a == b
+
+
+def _milli(value: Json) -> Decimal | None:
+    """A quantity of resources, which the server rounds up to thousandths (core/v1 SetDefaults_ResourceList)."""
+    exact = _quantity(value)
+    return None if exact is None else exact.quantize(Decimal("0.001"), ROUND_CEILING)
 
 
 def _quantity(value: Json) -> Decimal | None:

@@ -1,9 +1,20 @@
 """Conditions keep their time until their status changes."""
 
+from dataclasses import dataclass
+
 from memop.api.conditions import Condition, DesiredCondition, merge_conditions
 
 EARLIER = "2026-01-01T00:00:00Z"
 NOW = "2026-01-02T00:00:00Z"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A live condition of any make."""
+
+    type: str = ""
+    status: str = ""
+    last_transition_time: str = ""
 
 
 def live(type_: str, status: str = "True", reason: str = "Reason") -> Condition:
@@ -50,3 +61,13 @@ def test_merging_again_changes_nothing() -> None:
     wanted = [desired("Ready", "False"), desired("Degraded", "Unknown")]
     once = merge_conditions([], wanted, EARLIER)
     assert merge_conditions(once, wanted, NOW) == once
+
+
+def test_whatever_tells_type_status_and_time_is_merged() -> None:
+    (merged,) = merge_conditions([Told("Ready", "True", EARLIER), Told()], [desired("Ready")], NOW)
+    assert merged.last_transition_time == EARLIER
+
+
+def test_a_live_condition_without_a_time_gets_the_time_now() -> None:
+    (merged,) = merge_conditions([Told("Ready", "True")], [desired("Ready")], NOW)
+    assert merged.last_transition_time == NOW

@@ -464,7 +464,7 @@ async def test_an_own_write_is_announced_once(make_bench: MakeBench) -> None:
     bench = make_bench([page(10, wire("a", 3))], [[5.0, event("MODIFIED", "a", 12), FOREVER]])
     async with asyncio.TaskGroup() as group:
         running = group.create_task(bench.informer.run())
-        await bench.informer.wait_synced()
+        await bench.informer.wait_settled()
         bench.informer.wrote(json.dumps(wire("a", 12)).encode())
         assert bench.held() == {"a": 12}
         await asyncio.sleep(10)
@@ -479,3 +479,46 @@ async def test_an_answer_that_does_not_decode_breaks_nothing(make_bench: MakeBen
     with quiet() as logs:
         bench.informer.wrote(b"not an object")
     assert logs == ["object does not decode"]
+
+
+async def settled_after(bench: Bench) -> float | None:
+    """The seconds after which somebody who waits for the informer goes on, of the minute that it runs."""
+    start = bench.server.clock.monotonic()
+    took: list[float] = []
+
+    async def wait() -> None:
+        await bench.informer.wait_settled()
+        took.append(bench.server.clock.monotonic() - start)
+
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(wait())
+        await bench.run(60)
+        waiting.cancel()
+    assert bench.informer.settled == bool(took)
+    return took[0] if took else None
+
+
+@pytest.mark.parametrize("error", [Forbidden("no right", status=403), NotFound("no such kind", status=404)])
+async def test_a_refused_namespace_is_not_waited_for_and_told_of_once_it_is_listed(
+    make_bench: MakeBench, error: Exception
+) -> None:
+    answers: list[Answer] = [error, page(10, wire("a", 3, namespace="two")), error]
+    bench = make_bench([*answers, page(20, wire("b", 4, namespace="one"))], namespaces=("one", "two"))
+    with quiet():
+        assert await settled_after(bench) == pytest.approx(0)
+    assert bench.informer.synced
+    assert bench.transitions == [("a", None, 3, True), ("b", None, 4, True)]
+
+
+async def test_what_is_refused_for_good_is_settled_and_never_synced(make_bench: MakeBench) -> None:
+    bench = make_bench([Forbidden("no right"), *[Unreachable("down")] * 20])
+    with quiet():
+        assert await settled_after(bench) == pytest.approx(0)
+    assert not bench.informer.synced
+
+
+@pytest.mark.parametrize("error", [Unreachable("down"), Unauthorized("who?"), ServerError("oops"), Gone("expired")])
+async def test_what_may_still_be_listed_is_waited_for(make_bench: MakeBench, error: Exception) -> None:
+    bench = make_bench([error, page(10), *[error] * 20], namespaces=("one", "two"))
+    with quiet():
+        assert await settled_after(bench) is None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memop.reconcilers.compare import difference
+from memop.reconcilers.compare import Difference, difference
 from tests.unit.reconcilers.fields_v1 import fields_v1
 
 DESIRED: dict[str, Any] = {
@@ -63,6 +63,10 @@ def set_at(body: Any, path: str, value: Any) -> None:
     body[last] = value
 
 
+def text(found: Difference | None) -> str:
+    return found.message if found else ""
+
+
 OWNED = fields_v1(DESIRED)
 CONTAINER = "spec__template__spec__containers__0"
 
@@ -93,13 +97,15 @@ def test_what_others_added_beside_ours_is_no_difference() -> None:
     ],
 )
 def test_a_changed_value_is_named_with_its_path(changes: dict[str, Any], field: str) -> None:
-    assert field in (difference(DESIRED, live(**changes), OWNED) or "")
+    assert field in text(difference(DESIRED, live(**changes), OWNED))
 
 
 def test_a_value_taken_over_by_somebody_else_is_a_difference_even_when_it_agrees() -> None:
     owned = copy.deepcopy(OWNED)
     del owned["f:spec"]["f:replicas"]
-    assert "set by somebody else" in (difference(DESIRED, live(), owned) or "")
+    found = difference(DESIRED, live(), owned)
+    assert found is not None
+    assert (found.message, found.foreign) == ("spec.replicas is 2, not as applied; wanted 2", True)
 
 
 @pytest.mark.parametrize("path", ["spec__replicas", "metadata__labels", "spec__template__spec__nodeSelector"])
@@ -110,13 +116,13 @@ def test_a_field_no_longer_wanted_is_a_difference(path: str) -> None:
     for part in parents:
         body = body[part]
     del body[last]
-    assert f"{last} is no longer wanted" in (difference(desired, live(), OWNED) or "")
+    assert f"{last} is no longer wanted" in text(difference(desired, live(), OWNED))
 
 
 def test_an_element_no_longer_wanted_is_a_difference() -> None:
     desired = copy.deepcopy(DESIRED)
     desired["metadata"]["ownerReferences"] = []
-    assert "ownerReferences[o1] is no longer wanted" in (difference(desired, live(), OWNED) or "")
+    assert "ownerReferences[o1] is no longer wanted" in text(difference(desired, live(), OWNED))
 
 
 def test_an_object_that_we_never_applied_differs() -> None:
@@ -125,11 +131,26 @@ def test_an_object_that_we_never_applied_differs() -> None:
 
 @pytest.mark.parametrize(
     ("mine", "stored"),
-    [("1000m", "1"), ("0.5", "500m"), ("1024Mi", "1Gi"), ("1e3", "1k"), (2, "2"), ("1.5Gi", "1536Mi")],
+    [
+        ("1000m", "1"),
+        ("0.5", "500m"),
+        ("1024Mi", "1Gi"),
+        ("1e3", "1k"),
+        (2, "2"),
+        ("1.5Gi", "1536Mi"),
+        ("100u", "1m"),
+        ("0.0015", "2m"),
+    ],
 )
 def test_quantities_are_equal_by_value(mine: Any, stored: Any) -> None:
     body = {"spec": {"limits": {"memory": mine}}}
     assert difference(body, {"spec": {"limits": {"memory": stored}}}, fields_v1(body)) is None
+
+
+@pytest.mark.parametrize(("mine", "stored"), [("100u", "1m"), ("0.0015", "2m"), ("1n", "1m")])
+def test_resources_are_rounded_up_to_thousandths_as_the_server_does(mine: str, stored: str) -> None:
+    body = {"spec": {"limits": {"cpu": mine}}}
+    assert difference(body, {"spec": {"limits": {"cpu": stored}}}, fields_v1(body)) is None
 
 
 @pytest.mark.parametrize("path", ["args", "labels"])
@@ -139,7 +160,7 @@ def test_strings_elsewhere_are_not_quantities(path: str) -> None:
 
 
 def test_empties_that_the_server_drops_are_no_difference() -> None:
-    body = {"spec": {"tolerations": [], "resources": {}, "nodeSelector": {}, "note": ""}}
+    body = {"spec": {"tolerations": [], "resources": {}, "nodeSelector": {}, "note": "", "hostNetwork": False}}
     assert difference(body, {"spec": {}}, fields_v1(body)) is None
 
 

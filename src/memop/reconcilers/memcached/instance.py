@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from memop.api.memcached import MemcachedSpec
+from memop.api.memcached import DEFAULT_REPLICAS, MemcachedSpec
 from memop.refs import Key
 
 RESTART_TRIGGER = "memcached.c5c3.io/restart-trigger"
@@ -20,4 +20,4 @@ class Instance:
     @property
     def replicas(self) -> int:
         """Pods wanted."""
-        return 1 if self.spec.replicas is None else self.spec.replicas
+        return DEFAULT_REPLICAS if self.spec.replicas is None else self.spec.replicas

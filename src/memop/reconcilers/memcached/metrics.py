@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable
 
+import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from memop.informers.store import StoreReader
-from memop.reconcilers.memcached.observe import observe
+from memop.reconcilers.memcached.observe import Observed, observe
 from memop.reconcilers.objects import Live
+from memop.refs import Key
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class InstanceCollector(Collector):
@@ -25,9 +29,7 @@ class InstanceCollector(Collector):
         desired = GaugeMetricFamily(f"{prefix}_replicas_desired", "Pods wanted", labels=labels)
         ready = GaugeMetricFamily(f"{prefix}_replicas_ready", "Pods ready", labels=labels)
         for key in self._memcacheds.keys():  # noqa: SIM118 - a reader, not a mapping
-            observed = observe(
-                key, memcacheds=self._memcacheds, deployments=self._deployments, default_image=self._default_image
-            )
+            observed = self._observe(key)
             if observed is None or observed.instance is None:
                 continue
             instance = [key.name, key.namespace]
@@ -35,3 +37,13 @@ class InstanceCollector(Collector):
             desired.add_metric(instance, observed.instance.replicas)
             ready.add_metric(instance, observed.rollout.ready_replicas)
         return [info, desired, ready]
+
+    def _observe(self, key: Key) -> Observed | None:
+        """None, logged, where observing fails: the other CRs' series must not go with this one's."""
+        try:
+            return observe(
+                key, memcacheds=self._memcacheds, deployments=self._deployments, default_image=self._default_image
+            )
+        except Exception as error:  # noqa: BLE001 - a scrape outlives whatever one CR says
+            log.warning("CR left out of the metrics", key=str(key), error=f"{type(error).__name__}: {error}")
+            return None

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 from pydantic import ValidationError
 
-from memop.api.conditions import Condition
 from memop.api.memcached import MemcachedSpec
 from memop.informers.store import StoreReader
 from memop.reconcilers.memcached.instance import RESTART_TRIGGER, Instance
@@ -15,6 +14,9 @@ from memop.reconcilers.objects import Live
 from memop.refs import Key
 
 PAUSED = "memcached.c5c3.io/paused"
+
+T = TypeVar("T")
+D = TypeVar("D")
 
 
 class Rollout(msgspec.Struct, frozen=True, rename="camel"):
@@ -26,9 +28,23 @@ class Rollout(msgspec.Struct, frozen=True, rename="camel"):
     ready_replicas: int = 0
 
 
+class LiveCondition(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """What is read of a condition in a CR's status; whoever wrote it, nothing is asked of its words."""
+
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    last_transition_time: str = ""
+
+
 class _LiveStatus(msgspec.Struct, frozen=True, rename="camel"):
     observed_generation: int = 0
-    conditions: list[dict[str, Any]] = []
+    conditions: list[LiveCondition] = []
+
+
+class _OddStatus(msgspec.Struct, frozen=True, rename="camel"):
+    observed_generation: msgspec.Raw = msgspec.Raw(b"0")
+    conditions: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +56,7 @@ class Observed:
     """
 
     cr: Live
-    conditions: list[Condition]
+    conditions: list[LiveCondition]
     told_generation: int
     instance: Instance | None
     invalid: str
@@ -50,9 +66,17 @@ class Observed:
 
 
 def observe(
-    key: Key, *, memcacheds: StoreReader[Live], deployments: StoreReader[Live], default_image: str
+    key: Key,
+    *,
+    memcacheds: StoreReader[Live],
+    deployments: StoreReader[Live],
+    default_image: str,
+    found: Live | None = None,
 ) -> Observed | None:
-    """None where there is no such CR, or it is being deleted: garbage collection does the rest."""
+    """None where there is no such CR, or it is being deleted: garbage collection does the rest.
+
+    `found` is a Deployment of this name that was looked up because the cache, which knows only our labels, has none.
+    """
     cr = memcacheds.get(key)
     if cr is None or cr.deleting:
         return None
@@ -63,13 +87,13 @@ def observe(
         instance = Instance(key, spec, spec.image or default_image, annotations.get(RESTART_TRIGGER))
     except ValidationError as error:
         invalid = "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    told = msgspec.json.decode(cr.status, type=_LiveStatus)
-    workload = deployments.get(key)
+    told = _told(cr.status)
+    workload = deployments.get(key) or found
     if workload is not None and (workload.owner is None or workload.owner.uid != cr.uid):
         workload = None
     return Observed(
         cr=cr,
-        conditions=[Condition.model_validate(condition) for condition in told.conditions],
+        conditions=told.conditions,
         told_generation=told.observed_generation,
         instance=instance,
         invalid=invalid,
@@ -77,3 +101,23 @@ def observe(
         workload=workload,
         rollout=msgspec.json.decode(workload.status, type=Rollout) if workload is not None else Rollout(),
     )
+
+
+def _told(status: bytes) -> _LiveStatus:
+    """What the status says, without what cannot be read of it: memop writes it anew, and must get as far as that."""
+    try:
+        return msgspec.json.decode(status, type=_LiveStatus)
+    except msgspec.ValidationError:
+        odd = _read(status, _OddStatus, _OddStatus())
+    conditions = (_read(raw, LiveCondition, None) for raw in _read(odd.conditions, list[msgspec.Raw], []))
+    return _LiveStatus(
+        observed_generation=_read(odd.observed_generation, int, 0),
+        conditions=[condition for condition in conditions if condition is not None],
+    )
+
+
+def _read(raw: bytes | msgspec.Raw, type_: type[T], otherwise: D) -> T | D:
+    try:
+        return msgspec.json.decode(raw, type=type_)
+    except msgspec.ValidationError:
+        return otherwise

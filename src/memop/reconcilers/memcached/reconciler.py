@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from memop.clock import Clock, rfc3339
 from memop.controller import Done
+from memop.errors import NamespaceTerminating
 from memop.events import ObjectReference, Recorder
 from memop.informers.informer import Informer
 from memop.metrics import OperatorMetrics
@@ -49,36 +50,49 @@ class MemcachedReconciler:
         observed = self._observe(key)
         if observed is None:
             self._metrics.forget(key)
+            self._applier.forget(key)
             return Done()
         with self._metrics.reconciling(key):
             wanted, problems = decide(observed)
-            children = [await self._applier.child(observed.cr, child, selector(key)) for child in wanted]
-            await self._tell(observed, children, problems)
+            try:
+                children = [await self._applier.child(observed.cr, child, selector(key)) for child in wanted]
+            except NamespaceTerminating:
+                return Done()
+            found = None
+            if not wanted and observed.workload is None:  # nobody puts our labels back now, and the cache needs them
+                found = await self._applier.find("Deployment", key)
+            await self._tell(observed, children, problems, found)
             return _next(children)
 
-    def _observe(self, key: Key) -> Observed | None:
+    def _observe(self, key: Key, found: Live | None = None) -> Observed | None:
         return observe(
-            key, memcacheds=self._memcacheds, deployments=self._deployments, default_image=self._default_image
+            key,
+            memcacheds=self._memcacheds,
+            deployments=self._deployments,
+            default_image=self._default_image,
+            found=found,
         )
 
-    async def _tell(self, acted_on: Observed, children: Sequence[Child], problems: Sequence[Problem]) -> None:
+    async def _tell(
+        self, acted_on: Observed, children: Sequence[Child], problems: Sequence[Problem], found: Live | None
+    ) -> None:
         """Status and events of what the caches, our own writes included, show now.
 
         Where the CR moved on meanwhile its key is queued again already, and that pass tells.
         """
-        observed = self._observe(acted_on.cr.key)
+        observed = self._observe(acted_on.cr.key, found)
         if observed is None or (observed.cr.uid, observed.cr.generation) != (acted_on.cr.uid, acted_on.cr.generation):
             return
         problems = [*problems, *(child.problem for child in children if child.problem)]
         after = status(observed, problems, now=rfc3339(self._clock.now()))
-        repaired = repairs(observed, children)
+        news = [*repairs(observed, children), *contests(children)]
         if await self._applier.status(observed.cr, after):
-            repaired += events(observed, after)
+            news += events(observed, after)
         cr = observed.cr
         about = ObjectReference(
             MEMCACHEDS.api_version, MEMCACHEDS.kind, cr.key.namespace, cr.key.name, cr.uid, str(cr.resource_version)
         )
-        for event in repaired:
+        for event in news:
             self._events.record(about, event.type, event.reason, event.message)
 
 
@@ -104,13 +118,26 @@ def repairs(observed: Observed, children: Sequence[Child]) -> list[Event]:
     return [
         Event("Normal", "DriftRepaired", f"{child.kind} {child.name}: {child.changed}; put back")
         for child in children
-        if child.result in ("created", "updated")
+        if child.result in ("created", "updated") and child.foreign
+    ]
+
+
+def contests(children: Sequence[Child]) -> list[Event]:
+    """What was applied and did not stay so."""
+    why = "an admission webhook or policy changes it as it is applied; memop tries again ever more rarely"
+    return [
+        Event("Warning", "Contested", f"{child.kind} {child.name}: {child.changed}; {why}")
+        for child in children
+        if child.result == "contested" and child.changed
     ]
 
 
 def _next(children: Sequence[Child]) -> Done:
-    for child in children:
-        if child.error is not None:
-            raise child.error
-    conflict = any(child.result == "conflict" for child in children)
-    return Done(after=CONFLICT_RECHECK_SECONDS if conflict else None)
+    pauses = [child.again for child in children if child.again is not None]
+    if any(child.result == "conflict" for child in children):
+        pauses.append(CONFLICT_RECHECK_SECONDS)
+    if not pauses:
+        for child in children:
+            if child.error is not None:
+                raise child.error
+    return Done(after=min(pauses, default=None))

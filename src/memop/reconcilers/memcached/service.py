@@ -15,10 +15,10 @@ def service(instance: Instance) -> Json:
     if instance.spec.service.annotations:
         metadata["annotations"] = dict(instance.spec.service.annotations)
     spec: Json = {
+        "type": "ClusterIP",
         "clusterIP": "None",
+        "publishNotReadyAddresses": instance.spec.service.publish_not_ready_addresses,
         "selector": selector(instance.key),
         "ports": [{"name": "memcached", "port": CLIENT_PORT, "targetPort": "memcached", "protocol": "TCP"}],
     }
-    if instance.spec.service.publish_not_ready_addresses:
-        spec["publishNotReadyAddresses"] = True
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}

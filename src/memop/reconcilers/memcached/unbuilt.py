@@ -12,16 +12,14 @@ def unbuilt(spec: MemcachedSpec) -> list[str]:
     security = spec.security
     asked = {
         "highAvailability": spec.high_availability is not None,
-        "monitoring": spec.monitoring is not None and spec.monitoring.enabled,
-        "security.podSecurityContext": security is not None and bool(security.pod_security_context),
-        "security.containerSecurityContext": security is not None and bool(security.container_security_context),
-        "security.sasl": security is not None and security.sasl is not None and security.sasl.enabled,
-        "security.tls": security is not None and security.tls is not None and security.tls.enabled,
-        "security.networkPolicy": security is not None
-        and security.network_policy is not None
-        and security.network_policy.enabled,
-        "autoscaling": spec.autoscaling is not None and spec.autoscaling.enabled,
+        "monitoring": spec.enabled_monitoring,
+        "security.podSecurityContext": security and security.pod_security_context,
+        "security.containerSecurityContext": security and security.container_security_context,
+        "security.sasl": spec.enabled_sasl,
+        "security.tls": spec.enabled_tls,
+        "security.networkPolicy": spec.enabled_network_policy,
+        "autoscaling": spec.enabled_autoscaling,
         "podIdentity": spec.pod_identity == "Stable",
-        "replicasFrom": spec.replicas_from is not None,
+        "replicasFrom": spec.replicas_from,
     }
     return [f"spec.{path}" for path, wanted in asked.items() if wanted]

@@ -15,10 +15,22 @@ _POD_SECURITY: Json = {
     "runAsGroup": MEMCACHED_UID,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+# What the pod says already is said again, and what is the default anyway: only what is applied can be put back.
 _CONTAINER_SECURITY: Json = {
     "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
+    "capabilities": {"add": [], "drop": ["ALL"]},
+    "privileged": False,
     "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "runAsUser": MEMCACHED_UID,
+    "runAsGroup": MEMCACHED_UID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_PROBE: Json = {
+    "tcpSocket": {"port": "memcached"},
+    "timeoutSeconds": 1,
+    "successThreshold": 1,
+    "failureThreshold": 3,
 }
 
 
@@ -33,6 +45,7 @@ def deployment(instance: Instance) -> Json:
         },
         "spec": {
             "replicas": instance.replicas,
+            "paused": False,
             "selector": {"matchLabels": selector(instance.key)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": _pod_template(instance),
@@ -59,6 +72,9 @@ def _pod_template(instance: Instance) -> Json:
         annotations[RESTART_TRIGGER] = instance.restart_trigger
     pod: Json = {
         "automountServiceAccountToken": False,
+        "hostNetwork": False,
+        "hostPID": False,
+        "hostIPC": False,
         "securityContext": _POD_SECURITY,
         "containers": [_memcached(instance)],
     }
@@ -68,8 +84,9 @@ def _pod_template(instance: Instance) -> Json:
         pod["tolerations"] = spec.tolerations
     if spec.priority_class_name:
         pod["priorityClassName"] = spec.priority_class_name
-    if spec.image_pull_secrets:
-        pod["imagePullSecrets"] = spec.image_pull_secrets
+    secrets = dict.fromkeys(secret["name"] for secret in spec.image_pull_secrets if secret.get("name"))
+    if secrets:  # the list merges by name, so that none may stand twice
+        pod["imagePullSecrets"] = [{"name": name} for name in secrets]
     metadata: Json = {"labels": {**spec.pod_labels, **workload_labels(instance)}}
     if annotations:
         metadata["annotations"] = annotations
@@ -77,14 +94,14 @@ def _pod_template(instance: Instance) -> Json:
 
 
 def _memcached(instance: Instance) -> Json:
-    probe = {"tcpSocket": {"port": "memcached"}}
     container: Json = {
         "name": "memcached",
         "image": instance.image,
+        "command": [],
         "args": arguments(instance.spec.memcached),
         "ports": [{"name": "memcached", "containerPort": CLIENT_PORT, "protocol": "TCP"}],
-        "livenessProbe": {**probe, "initialDelaySeconds": 10, "periodSeconds": 10},
-        "readinessProbe": {**probe, "initialDelaySeconds": 5, "periodSeconds": 5},
+        "livenessProbe": {**_PROBE, "initialDelaySeconds": 10, "periodSeconds": 10},
+        "readinessProbe": {**_PROBE, "initialDelaySeconds": 5, "periodSeconds": 5},
         "securityContext": _CONTAINER_SECURITY,
     }
     if instance.spec.resources:

@@ -1,7 +1,9 @@
 """What one reconcile asks of the API server."""
 
+import asyncio
+import copy
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -9,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from memop.controller import Done
-from memop.errors import Forbidden, NotFound, Unreachable
+from memop.errors import Forbidden, NamespaceTerminating, NotFound, Unreachable
 from memop.events import ObjectReference
 from memop.informers.informer import Informer
 from memop.metrics import InformerMetrics, OperatorMetrics
@@ -33,6 +35,7 @@ class Script:
         self.found: dict[str, bytes] = {}
         self.failing: dict[str, Exception] = {}
         self.cr: dict[str, Any] = {}
+        self.admission: Callable[[dict[str, Any]], None] | None = None
         self._version = 100
 
     async def get(self, resource: Resource, key: Key, *, metadata_only: bool = False) -> bytes:
@@ -49,7 +52,10 @@ class Script:
             raise self.failing[resource.kind]
         self.bodies.append(body)
         self.forced.append(force)
-        return self._stored(body, manager, "")
+        stored = copy.deepcopy(dict(body))
+        if self.admission is not None:
+            self.admission(stored)
+        return self._stored(stored, manager, "")
 
     async def apply_status(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes:
         self.asked.append(("status", resource.kind))
@@ -115,6 +121,7 @@ class World:
             manager=FIELD_MANAGER,
             owners=self.memcacheds,
             children={DEPLOYMENTS: self.deployments, SERVICES: self.services},
+            clock=clock,
             metrics=metrics,
         )
         self.reconciler = MemcachedReconciler(
@@ -243,6 +250,49 @@ async def test_what_is_made_when_trouble_ends_is_no_repair(world: World) -> None
     assert [reason for _, reason, _ in world.events.told] == ["Rejected"]
 
 
+async def test_what_admission_changes_every_time_is_applied_ever_more_rarely_and_told(world: World) -> None:
+    world.client.admission = lambda body: (
+        body["spec"].update(clusterIP="10.0.0.1") if body["kind"] == "Service" else None
+    )
+    world.give(memcached())
+    pauses = [(await world.reconciler.reconcile(KEY)).after]
+    assert world.asked() == CREATED
+    assert (await world.reconciler.reconcile(KEY)).after == 1  # woken by our own write: no time has passed
+    assert world.asked() == []
+    for _ in range(10):
+        assert pauses[-1] is not None
+        await asyncio.sleep(pauses[-1])
+        pauses.append((await world.reconciler.reconcile(KEY)).after)
+        assert world.asked() == [("apply", "Service")]
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert {(type_, reason) for type_, reason, _ in world.events.told} == {("Warning", "Contested")}
+    world.client.admission = None
+    await asyncio.sleep(300)
+    assert await world.reconciler.reconcile(KEY) == Done()
+
+
+async def test_nothing_is_told_of_a_namespace_that_is_going(world: World) -> None:
+    world.client.failing["Service"] = NamespaceTerminating("is being terminated", status=403)
+    world.give(memcached())
+    assert await world.reconciler.reconcile(KEY) == Done()
+    assert world.asked() == [("get", "Service"), ("apply", "Service")]
+    assert world.events.told == []
+
+
+async def test_a_paused_pool_whose_labels_were_stripped_is_still_seen(world: World) -> None:
+    owner = {"apiVersion": "memcached.c5c3.io/v1beta1", "kind": "Memcached", "name": "cache", "uid": "cr-uid"}
+    metadata = {"name": "cache", "namespace": "default", "uid": "d", "resourceVersion": "3"}
+    world.client.found["Deployment"] = msgspec.json.encode(
+        {
+            "metadata": {**metadata, "ownerReferences": [{**owner, "controller": True}]},
+            "status": {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1},
+        }
+    )
+    world.give(memcached(annotations={"memcached.c5c3.io/paused": "true"}))
+    await world.reconciler.reconcile(KEY)
+    assert world.client.bodies[-1]["status"]["readyReplicas"] == 1
+
+
 async def test_a_refusal_is_told_in_the_status_and_then_raised_for_backoff(world: World) -> None:
     world.client.failing["Service"] = Forbidden("exceeded quota: none", status=403)
     world.give(memcached())
@@ -276,7 +326,7 @@ async def test_a_cr_that_is_gone_or_going_is_left_to_garbage_collection(world: W
 async def test_a_paused_cr_has_its_status_told_and_its_children_left(world: World) -> None:
     world.give(memcached(annotations={"memcached.c5c3.io/paused": "true"}))
     await world.reconciler.reconcile(KEY)
-    assert world.asked() == [("status", "Memcached")]
+    assert world.asked() == [("get", "Deployment"), ("status", "Memcached")]
     assert [reason for _, reason, _ in world.events.told] == ["Paused"]
 
 
@@ -284,7 +334,7 @@ async def test_what_is_not_built_is_said_and_nothing_is_made(world: World) -> No
     spec = {"security": {"tls": {"enabled": True, "certificateSecretRef": {"name": "s"}}}, "podIdentity": "Stable"}
     world.give(memcached(spec))
     await world.reconciler.reconcile(KEY)
-    assert world.asked() == [("status", "Memcached")]
+    assert world.asked() == [("get", "Deployment"), ("status", "Memcached")]
     [(_, reason, note)] = world.events.told
     assert reason == "NotBuilt"
     assert "spec.security.tls, spec.podIdentity" in note

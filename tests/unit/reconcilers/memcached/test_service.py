@@ -11,7 +11,9 @@ def test_the_service_of_an_empty_spec() -> None:
         "kind": "Service",
         "metadata": {"name": "cache", "namespace": "default", "labels": SELECTOR},
         "spec": {
+            "type": "ClusterIP",
             "clusterIP": "None",
+            "publishNotReadyAddresses": False,
             "selector": SELECTOR,
             "ports": [{"name": "memcached", "port": 11211, "targetPort": "memcached", "protocol": "TCP"}],
         },

@@ -4,11 +4,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from memop.informers.store import Store
-from memop.reconcilers.memcached.observe import Observed, observe
+from memop.reconcilers.memcached.metrics import InstanceCollector
+from memop.reconcilers.memcached.observe import LiveCondition, Observed, observe
 from memop.reconcilers.memcached.status import events, status
 from memop.reconcilers.objects import Live, decoder
+from memop.refs import Key
 from tests.unit.reconcilers.memcached.instances import KEY, memcached
 
 NOW = "2026-01-01T00:00:00Z"
@@ -135,3 +139,61 @@ def test_events_tell_of_changes_and_of_nothing_else() -> None:
     second = status(told, [], now=LATER)
     assert [(e.type, e.reason) for e in events(told, second)] == [("Normal", "MemcachedReady")]
     assert events(seen(memcached(status=second)), second) == []
+
+
+READY_CONDITION = {"type": "Ready", "status": "True", "reason": "MemcachedReady", "lastTransitionTime": NOW}
+READY_SEEN = LiveCondition("Ready", "True", "MemcachedReady", NOW)
+
+
+@pytest.mark.parametrize(
+    ("live", "seen_conditions", "generation"),
+    [
+        ({"conditions": [{**READY_CONDITION, "reason": ""}]}, [LiveCondition("Ready", "True", "", NOW)], 0),
+        ({"conditions": [{**READY_CONDITION, "status": "Perhaps"}]}, None, 0),
+        ({"conditions": [{"type": "Ready"}]}, [LiveCondition("Ready")], 0),
+        ({"conditions": [{}]}, [LiveCondition()], 0),
+        ({"conditions": [7, None, {"type": 7}, READY_CONDITION], "observedGeneration": 3}, [READY_SEEN], 3),
+        ({"conditions": {"Ready": True}, "observedGeneration": 3}, [], 3),
+        ({"conditions": None}, [], 0),
+        ({"conditions": [READY_CONDITION], "observedGeneration": "three"}, [READY_SEEN], 0),
+        ("ready", [], 0),
+        ([], [], 0),
+        (None, [], 0),
+    ],
+)
+def test_an_odd_status_is_read_as_far_as_it_goes_and_written_anew(
+    live: Any, seen_conditions: list[LiveCondition] | None, generation: int
+) -> None:
+    cr = msgspec.json.decode(memcached({"replicas": 2}))
+    observed = seen(msgspec.json.encode({**cr, "status": live}), deployment(**FULL))
+    if seen_conditions is not None:
+        assert observed.conditions == seen_conditions
+    assert observed.told_generation == generation
+    told = status(observed, [], now=LATER)
+    assert conditions(told)["Ready"] == READY
+    assert all(condition["lastTransitionTime"] in (NOW, LATER) for condition in told["conditions"])
+    events(observed, told)
+
+
+def test_a_cr_that_cannot_be_observed_takes_no_other_from_the_metrics() -> None:
+    memcacheds: Store[Live] = Store()
+    deployments: Store[Live] = Store()
+    decode = decoder("memop-memcached", subresource="status")
+    for version, (name, annotations) in enumerate((("a", b"{}"), ("b", b"7"), ("c", b"{}")), start=1):
+        live = decode(memcached({"replicas": 2}, version=version, name=name, uid=name))
+        memcacheds.changed(msgspec.structs.replace(live, annotations=annotations))
+    registry = CollectorRegistry()
+    with capture_logs() as logs:
+        registry.register(
+            InstanceCollector(
+                memcacheds=memcacheds.reader, deployments=deployments.reader, default_image="memcached:1.6"
+            )
+        )
+        desired = {
+            name: registry.get_sample_value(
+                "memcached_operator_instance_replicas_desired", {"name": name, "namespace": KEY.namespace}
+            )
+            for name in "abc"
+        }
+    assert desired == {"a": 2, "b": None, "c": 2}
+    assert {entry["key"] for entry in logs} == {str(Key(KEY.namespace, "b"))}

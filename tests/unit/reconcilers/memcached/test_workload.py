@@ -24,12 +24,16 @@ def test_the_deployment_of_an_empty_spec() -> None:
         "metadata": {"name": "cache", "namespace": "default", "labels": labels},
         "spec": {
             "replicas": 1,
+            "paused": False,
             "selector": {"matchLabels": SELECTOR},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
                     "automountServiceAccountToken": False,
+                    "hostNetwork": False,
+                    "hostPID": False,
+                    "hostIPC": False,
                     "securityContext": {
                         "runAsNonRoot": True,
                         "runAsUser": 11211,
@@ -40,22 +44,34 @@ def test_the_deployment_of_an_empty_spec() -> None:
                         {
                             "name": "memcached",
                             "image": "memcached:1.6",
+                            "command": [],
                             "args": ["-m", "64", "-c", "1024", "-t", "4", "-I", "1m"],
                             "ports": [{"name": "memcached", "containerPort": 11211, "protocol": "TCP"}],
                             "livenessProbe": {
                                 "tcpSocket": {"port": "memcached"},
                                 "initialDelaySeconds": 10,
                                 "periodSeconds": 10,
+                                "timeoutSeconds": 1,
+                                "successThreshold": 1,
+                                "failureThreshold": 3,
                             },
                             "readinessProbe": {
                                 "tcpSocket": {"port": "memcached"},
                                 "initialDelaySeconds": 5,
                                 "periodSeconds": 5,
+                                "timeoutSeconds": 1,
+                                "successThreshold": 1,
+                                "failureThreshold": 3,
                             },
                             "securityContext": {
                                 "allowPrivilegeEscalation": False,
-                                "capabilities": {"drop": ["ALL"]},
+                                "capabilities": {"add": [], "drop": ["ALL"]},
+                                "privileged": False,
                                 "readOnlyRootFilesystem": True,
+                                "runAsNonRoot": True,
+                                "runAsUser": 11211,
+                                "runAsGroup": 11211,
+                                "seccompProfile": {"type": "RuntimeDefault"},
                             },
                         }
                     ],
@@ -94,7 +110,11 @@ def test_arguments_are_exactly_these_in_this_order(config: dict[str, Any], args:
         ({"nodeSelector": {"disk": "ssd"}}, "pod.nodeSelector", {"disk": "ssd"}),
         ({"tolerations": [{"operator": "Exists"}]}, "pod.tolerations", [{"operator": "Exists"}]),
         ({"priorityClassName": "high"}, "pod.priorityClassName", "high"),
-        ({"imagePullSecrets": [{"name": "regcred"}]}, "pod.imagePullSecrets", [{"name": "regcred"}]),
+        (
+            {"imagePullSecrets": [{"name": "a"}, {}, {"name": "b"}, {"name": "a"}, {"name": ""}]},
+            "pod.imagePullSecrets",
+            [{"name": "a"}, {"name": "b"}],
+        ),
         ({"podAnnotations": {"mesh/inject": "false"}}, "template.metadata.annotations", {"mesh/inject": "false"}),
         (
             {"podLabels": {"team": "blue"}},
