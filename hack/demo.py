@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +79,29 @@ def inside(progress: Progress) -> int:
 
 
 def read_back(pod: dict[str, Any], progress: Progress) -> None:
-    """Set and get through the memcached protocol, on this very pod."""
-    name, address = pod["metadata"]["name"], pod["status"]["podIP"]
-    with closing(Client((address, 11211), connect_timeout=5, timeout=5)) as cache:
+    """Set and get through the memcached protocol, on this very pod; forwarded, as kind's pods have no route here."""
+    name = pod["metadata"]["name"]
+    with forwarded(name) as port, closing(Client(("127.0.0.1", port), connect_timeout=5, timeout=5)) as cache:
         cache.set("greeting", f"hello from {name}", noreply=False)
         value = cache.get("greeting")
     if value is None:
-        raise SystemExit(f"{address} did not give back what was set")
-    progress.say(f"{address}:11211  get greeting → {value.decode()}")
+        raise SystemExit(f"{name} did not give back what was set")
+    progress.say(f"pod {name}, port 11211:  get greeting → {value.decode()}")
+
+
+@contextmanager
+def forwarded(pod: str) -> Iterator[int]:
+    """A local port that leads to a pod's memcached."""
+    command = ["kubectl", "port-forward", f"pod/{pod}", ":11211"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said = process.stdout.readline() if process.stdout else ""
+            found = re.match(r"Forwarding from 127\.0\.0\.1:(\d+)", said)
+            if found is None:
+                raise SystemExit(f"{' '.join(command)}: {said.strip() or 'see above'}")
+            yield int(found[1])
+        finally:
+            process.terminate()
 
 
 def await_condition(target: str, condition: str) -> None:
