@@ -1,30 +1,17 @@
 """What the client takes for granted about an API server is true of a real one."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
 
-from memop.client import Client, connect
-from memop.clock import Clock
+from memop.client import Client
 from memop.errors import AlreadyExists, Conflict, NotFound, Rejected
-from memop.metrics import ClientMetrics
 from memop.refs import SERVICES, TOKEN_REVIEWS, Key, Resource
 from tests.support.kubectl import Json, Kubectl
 
 MANAGER = "tests"
 NOBODY = "00000000-0000-0000-0000-000000000000"
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    connection = await connect(os.environ["KUBECONFIG"])
-    metrics = ClientMetrics(CollectorRegistry())
-    async with Client(connection, metrics=metrics, clock=Clock(), user_agent="memop-tests") as client:
-        yield client
 
 
 def service(key: Key, port: int = 80, **metadata: str) -> Json:

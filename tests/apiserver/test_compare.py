@@ -1,19 +1,13 @@
 """The compare against the server that it has to agree with: after one apply, whatever the spec, nothing differs."""
 
-import os
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
 from memop.api.memcached import MemcachedSpec
-from memop.client import Client, connect
-from memop.clock import Clock
-from memop.metrics import ClientMetrics
+from memop.client import Client
 from memop.reconcilers.compare import Difference, difference
 from memop.reconcilers.memcached.instance import Instance
 from memop.reconcilers.memcached.service import service
@@ -69,14 +63,6 @@ specs = st.fixed_dictionaries(
         "podAnnotations": st.dictionaries(names, text, max_size=3),
     },
 )
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    connection = await connect(os.environ["KUBECONFIG"])
-    metrics = ClientMetrics(CollectorRegistry())
-    async with Client(connection, metrics=metrics, clock=Clock(), user_agent="memop-tests") as client:
-        yield client
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
