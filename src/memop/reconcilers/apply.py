@@ -132,6 +132,7 @@ class Applier:
             live = await self._release(kind, live)
         found = _difference(body, live)
         if found is None:
+            self._brakes.get(owner.key, {}).pop((kind, key.name), None)
             return Child(kind, key.name, "unchanged")
         return await self._write(owner, key, body, live, found)
 
