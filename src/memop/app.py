@@ -35,7 +35,7 @@ from memop.reconcilers.apply import Applier
 from memop.reconcilers.memcached.metrics import InstanceCollector
 from memop.reconcilers.memcached.reconciler import FIELD_MANAGER, MemcachedReconciler
 from memop.reconcilers.objects import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, Live, decoder
-from memop.refs import DEPLOYMENTS, MEMCACHEDS, SERVICES, Key, Resource
+from memop.refs import DEPLOYMENTS, MEMCACHEDS, POD_DISRUPTION_BUDGETS, SERVICES, Key, Resource
 from memop.server import Health, ReloadingCertificate, Server, TokenGate
 from memop.settings import Settings
 from memop.webhooks.certificates import self_signed
@@ -105,8 +105,11 @@ class App:
         selector = f"{NAME_LABEL}=memcached,{MANAGED_BY_LABEL}={MANAGED_BY}"
         memcacheds = self._informer(MEMCACHEDS, subresource="status")
         deployments = self._informer(DEPLOYMENTS, selector)
-        services = self._informer(SERVICES, selector)
-        self._informers = [memcacheds, deployments, services]
+        children = {
+            DEPLOYMENTS: deployments,
+            **{kind: self._informer(kind, selector) for kind in (SERVICES, POD_DISRUPTION_BUDGETS)},
+        }
+        self._informers = [memcacheds, *children.values()]
         self._events = EventRecorder(client, instance=self._identity, clock=clock, log=log)
 
         operator_metrics = OperatorMetrics(registry)
@@ -118,7 +121,7 @@ class App:
                 resource=MEMCACHEDS,
                 manager=FIELD_MANAGER,
                 owners=memcacheds,
-                children={DEPLOYMENTS: deployments, SERVICES: services},
+                children=children,
                 clock=clock,
                 metrics=operator_metrics,
             ),
@@ -134,8 +137,8 @@ class App:
         )
         queue: WorkQueue[Key] = WorkQueue("memcached", clock=clock, metrics=QueueMetrics(registry))
         memcacheds.subscribe(enqueue(queue, own_key, changed=_matters))
-        for children in (deployments, services):
-            children.subscribe(enqueue(queue, controller_owner(MEMCACHEDS.group, MEMCACHEDS.kind)))
+        for informer in children.values():
+            informer.subscribe(enqueue(queue, controller_owner(MEMCACHEDS.group, MEMCACHEDS.kind)))
         self._queue = queue
         self._controller = Controller(
             "memcached",

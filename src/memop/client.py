@@ -401,10 +401,19 @@ class _List(msgspec.Struct):
     items: list[msgspec.Raw] | None = None  # Go encodes an empty list as null
 
 
+class _DeletedMeta(msgspec.Struct):
+    deletion_timestamp: str = msgspec.field(default="", name="deletionTimestamp")
+
+
+class _Deleted(msgspec.Struct):
+    metadata: _DeletedMeta = msgspec.field(default_factory=_DeletedMeta)
+
+
 class _Version(msgspec.Struct):
     git_version: str = msgspec.field(name="gitVersion")
 
 
+_decode_deleted = msgspec.json.Decoder(_Deleted).decode
 _decode_list = msgspec.json.Decoder(_List).decode
 _decode_version = msgspec.json.Decoder(_Version).decode
 
@@ -618,8 +627,11 @@ class Client:
         uid: str,
         resource_version: str = "",
         propagation: str = "Background",
-    ) -> None:
-        """Delete the very object that was seen. Raises: NotFound; Conflict when it is another one or has changed."""
+    ) -> bytes | None:
+        """Delete the very object that was seen; returns it where it lingers on finalizers, None where it is gone.
+
+        Raises: NotFound; Conflict when it is another one or has changed.
+        """
         request = ("delete", resource, key)
         preconditions = {"uid": uid}
         if resource_version:
@@ -630,7 +642,12 @@ class Client:
             "preconditions": preconditions,
             "propagationPolicy": propagation,
         }
-        await self._request("DELETE", self._url(request, _path(resource, key, request)), request, body=body)
+        answer = await self._request("DELETE", self._url(request, _path(resource, key, request)), request, body=body)
+        try:
+            # Of an object that is gone some kinds answer with a Status, others with the object as it last was.
+            return answer if _decode_deleted(answer).metadata.deletion_timestamp else None
+        except msgspec.MsgspecError as error:
+            raise BadResponse(f"not an object: {error}", status=200, request=_text(request)) from error
 
     async def review(self, resource: Resource, body: Any) -> bytes:
         """A question in the form of a create: TokenReview, SubjectAccessReview."""

@@ -18,6 +18,11 @@ RULES = [
     {"apiGroups": ["memcached.c5c3.io"], "resources": ["memcacheds/finalizers"], "verbs": ["update"]},
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "patch", "create"]},
     {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "patch", "create"]},
+    {
+        "apiGroups": ["policy"],
+        "resources": ["poddisruptionbudgets"],
+        "verbs": ["get", "list", "watch", "patch", "create", "delete"],
+    },
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
 RETRY = 30.0  # seconds between two lists that are refused, at most

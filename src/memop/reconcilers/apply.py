@@ -1,6 +1,6 @@
 """The one way in which children and status are written: look, judge whose it is, compare, and only then apply."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from memop.clock import Clock
-from memop.errors import ApiError, NamespaceTerminating, NotFound, Rejected
+from memop.errors import ApiError, Conflict, NamespaceTerminating, NotFound, Rejected
 from memop.informers.informer import Informer
 from memop.metrics import OperatorMetrics
 from memop.reconcilers.compare import Difference, difference
@@ -17,7 +17,9 @@ from memop.refs import Key, Resource
 
 log = structlog.get_logger(__name__)
 
-
+# No object has this version, so an apply that carries it makes an object and never changes one: to an existing name the
+# API server answers 409.
+NOT_EXISTING = "1"
 # Seconds between two tries to apply what admission changes every time.
 FIRST_PAUSE, MAX_PAUSE = 1.0, 300.0
 
@@ -27,18 +29,18 @@ class Writer(Protocol):
 
     async def get(self, resource: Resource, key: Key, *, metadata_only: bool = False) -> bytes: ...
 
-    async def apply(
-        self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str, force: bool = True
-    ) -> bytes: ...
+    async def apply(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes: ...
 
     async def apply_status(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes: ...
 
     async def patch(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes: ...
 
+    async def delete(self, resource: Resource, key: Key, *, uid: str, resource_version: str) -> bytes | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """What became of one wanted child.
+    """What became of one child.
 
     `changed` says what made a write necessary, `foreign` that somebody else did; `problem` why the child is not as
     wanted: a condition's reason and message. `error` is set where the API server refused, so that the caller backs
@@ -47,7 +49,7 @@ class Child:
 
     kind: str
     name: str
-    result: Literal["created", "updated", "unchanged", "contested", "conflict", "rejected"]
+    result: Literal["created", "updated", "deleted", "unchanged", "contested", "conflict", "rejected"]
     changed: str = ""
     foreign: bool = False
     problem: tuple[str, str] | None = None
@@ -87,22 +89,32 @@ class Applier:
         self._clock = clock
         self._metrics = metrics
         self._brakes: dict[Key, dict[tuple[str, str], _Brake]] = {}  # owner -> (kind, name) of the child
+        self._strangers: dict[Key, set[tuple[str, str]]] = {}  # owner -> (kind, name) of others' objects in the way
 
-    async def child(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
-        """Bring one child to `desired` (an apply body without owner reference), if it is ours and differs.
+    async def children(self, owner: Live, wanted: Sequence[Json], selector: Mapping[str, str]) -> list[Child]:
+        """Bring the children of `owner` to `wanted` (apply bodies without owner reference), and delete its others.
 
-        The cache holds only what carries our labels, so a name it does not know is looked up before it is written, and
-        the uid that was seen travels in the apply: a forced apply must never take over a stranger's object. Where none
-        was seen the first apply is not forced, so that an object made in between wins the conflict.
+        Only what is ours is touched, and only where it differs. The cache holds what carries our labels, so an object
+        that it does not know may still exist: it is made by an apply that refuses to change one, and looked at where it
+        is there. The uid that was seen travels in every later apply: a forced one must never take over a stranger's.
 
-        Raises: ApiError that is no verdict on this object (unreachable, throttled, conflict): try again later;
+        Raises: ApiError that is no verdict on an object (unreachable, throttled, conflict): try again later;
         NamespaceTerminating.
         """
-        kind, name = desired["kind"], desired["metadata"]["name"]
-        child = await self._child(owner, desired, selector)
-        self._metrics.resources.labels(kind, child.result).inc()
+        children = [self._told(await self._child(owner, desired, selector)) for desired in wanted]
+        names = {(desired["kind"], desired["metadata"]["name"]) for desired in wanted}
+        for kind, (resource, informer) in self._children.items():
+            live = informer.reader.get(owner.key)
+            if live is None or live.deleting or (kind, live.key.name) in names:
+                continue
+            if live.owner is not None and live.owner.uid == owner.uid:
+                children.append(self._told(await self._delete(kind, resource, informer, live)))
+        return children
+
+    def _told(self, child: Child) -> Child:
+        self._metrics.resources.labels(child.kind, child.result).inc()
         if child.changed:
-            log.info("child", kind=kind, child=name, result=child.result, field=child.changed)
+            log.info("child", kind=child.kind, child=child.name, result=child.result, field=child.changed)
         return child
 
     async def find(self, kind: str, key: Key) -> Live | None:
@@ -115,17 +127,29 @@ class Applier:
     def forget(self, owner: Key) -> None:
         """A CR is gone."""
         self._brakes.pop(owner, None)
+        self._strangers.pop(owner, None)
 
     async def _child(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
         kind, key = desired["kind"], Key(owner.key.namespace, desired["metadata"]["name"])
         reference = owner_reference(owner.key, owner.uid, self._resource)
         body = {**desired, "metadata": {**desired["metadata"], "ownerReferences": [reference]}}
-        live = self._children[kind][1].reader.get(key) or await self.find(kind, key)
+        informer = self._children[kind][1]
+        live = informer.reader.get(key)
+        # A cache that was never filled says nothing, and where a stranger was the last time, he probably is still.
+        if live is None and (not informer.synced or (kind, key.name) in self._strangers.get(owner.key, ())):
+            live = await self.find(kind, key)
         if live is None:
-            return await self._write(owner, key, body, None, Difference(f"{kind} is missing", foreign=True))
+            try:
+                return await self._write(owner, key, body, None, Difference(f"{kind} is missing", foreign=True))
+            except Conflict:
+                live = await self.find(kind, key)
+                if live is None:
+                    raise
         verdict = claim(live, owner=owner, resource=self._resource, selector=selector)
         if verdict is Claim.STRANGER:
+            self._strangers.setdefault(owner.key, set()).add((kind, key.name))
             return Child(kind, key.name, "conflict", problem=("ObjectConflict", _conflict(kind, live)))
+        self._strangers.get(owner.key, set()).discard((kind, key.name))
         if live.deleting:  # made again once it is gone
             return Child(kind, key.name, "unchanged")
         if verdict is Claim.ADOPTABLE and live.owner is not None:
@@ -145,9 +169,10 @@ class Applier:
             brake = None
         if brake is not None and now < brake.until:
             return Child(kind, key.name, "contested", again=brake.until - now)
-        sent = body if live is None else {**body, "metadata": {**body["metadata"], "uid": live.uid}}
+        guard = {"resourceVersion": NOT_EXISTING} if live is None else {"uid": live.uid}
+        sent = {**body, "metadata": {**body["metadata"], **guard}}
         try:
-            raw = await self._client.apply(resource, key, sent, manager=self._manager, force=live is not None)
+            raw = await self._client.apply(resource, key, sent, manager=self._manager)
         except NamespaceTerminating:
             raise
         except Rejected as error:
@@ -161,6 +186,24 @@ class Applier:
             return Child(kind, key.name, "contested", left.message, again=pause)
         brakes.pop((kind, key.name), None)
         return Child(kind, key.name, "updated" if live is not None else "created", found.message, found.foreign)
+
+    async def _delete(self, kind: str, resource: Resource, informer: Informer[Live], live: Live) -> Child:
+        """Delete a child of ours that is no longer wanted, as it was seen."""
+        name, why = live.key.name, f"{kind} is no longer wanted"
+        try:
+            lingering = await self._client.delete(
+                resource, live.key, uid=live.uid, resource_version=str(live.resource_version)
+            )
+        except NotFound:
+            lingering = None
+        except Rejected as error:
+            problem = ("Rejected", f"{kind} {live.key}: {error.message}")
+            return Child(kind, name, "rejected", why, problem=problem, error=error)
+        if lingering is None:
+            informer.deleted(live.key, live.uid)
+        else:
+            informer.wrote(lingering)
+        return Child(kind, name, "deleted", why)
 
     async def _release(self, kind: str, live: Live) -> Live:
         """Drop the controller that is gone: an object has room for one, and an apply cannot remove another's entry."""

@@ -9,6 +9,7 @@ from memop.events import ObjectReference, Recorder
 from memop.informers.informer import Informer
 from memop.metrics import OperatorMetrics
 from memop.reconcilers.apply import Applier, Child
+from memop.reconcilers.memcached.disruption import pod_disruption_budget
 from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.observe import Observed, observe
 from memop.reconcilers.memcached.service import service
@@ -54,13 +55,15 @@ class MemcachedReconciler:
             return Done()
         with self._metrics.reconciling(key):
             wanted, problems = decide(observed)
+            children: list[Child] = []
+            found = None
             try:
-                children = [await self._applier.child(observed.cr, child, selector(key)) for child in wanted]
+                if wanted is not None:
+                    children = await self._applier.children(observed.cr, wanted, selector(key))
+                elif observed.workload is None:  # nobody puts our labels back now, and the cache needs them
+                    found = await self._applier.find("Deployment", key)
             except NamespaceTerminating:
                 return Done()
-            found = None
-            if not wanted and observed.workload is None:  # nobody puts our labels back now, and the cache needs them
-                found = await self._applier.find("Deployment", key)
             await self._tell(observed, children, problems, found)
             return _next(children)
 
@@ -96,17 +99,18 @@ class MemcachedReconciler:
             self._events.record(about, event.type, event.reason, event.message)
 
 
-def decide(observed: Observed) -> tuple[list[Json], list[Problem]]:
-    """The children wanted now, and what keeps memop from wanting (all of) them."""
+def decide(observed: Observed) -> tuple[list[Json] | None, list[Problem]]:
+    """All the children wanted now, or None where they are to be left as they are, and what keeps memop from more."""
     if observed.instance is None:
-        return [], [("InvalidSpec", observed.invalid)]
+        return None, [("InvalidSpec", observed.invalid)]
     missing = unbuilt(observed.instance.spec)
     if missing:
         message = f"this version of memop does not build {', '.join(missing)} yet, and leaves the pool as it is"
-        return [], [("NotBuilt", message)]
+        return None, [("NotBuilt", message)]
     if observed.paused:
-        return [], []
-    return [service(observed.instance), deployment(observed.instance)], []
+        return None, []
+    children = (service(observed.instance), deployment(observed.instance), pod_disruption_budget(observed.instance))
+    return [child for child in children if child is not None], []
 
 
 def repairs(observed: Observed, children: Sequence[Child]) -> list[Event]:

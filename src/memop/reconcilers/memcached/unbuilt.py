@@ -11,7 +11,6 @@ def unbuilt(spec: MemcachedSpec) -> list[str]:
     """The paths of the given fields that ask for what is not built, in the order of the API."""
     security = spec.security
     asked = {
-        "highAvailability": spec.high_availability is not None,
         "monitoring": spec.enabled_monitoring,
         "security.podSecurityContext": security and security.pod_security_context,
         "security.containerSecurityContext": security and security.container_security_context,

@@ -1,9 +1,11 @@
 """The Deployment of a pool."""
 
+from typing import Literal
+
 from memop.api.memcached import MemcachedConfig
 from memop.reconcilers.memcached.instance import RESTART_TRIGGER, Instance
 from memop.reconcilers.memcached.labels import selector, workload_labels
-from memop.reconcilers.objects import Json
+from memop.reconcilers.objects import INSTANCE_LABEL, NAME_LABEL, Json
 
 CLIENT_PORT = 11211
 # The official image's user has a name, and runAsNonRoot needs a number to believe it.
@@ -78,6 +80,13 @@ def _pod_template(instance: Instance) -> Json:
         "securityContext": _POD_SECURITY,
         "containers": [_memcached(instance)],
     }
+    high_availability = spec.high_availability
+    if high_availability is not None:
+        pod["affinity"] = {"podAntiAffinity": _anti_affinity(instance, high_availability.anti_affinity_preset)}
+        if high_availability.topology_spread_constraints:
+            pod["topologySpreadConstraints"] = high_availability.topology_spread_constraints
+    if (shutdown := spec.enabled_graceful_shutdown) is not None:
+        pod["terminationGracePeriodSeconds"] = shutdown.termination_grace_period_seconds
     if spec.node_selector:
         pod["nodeSelector"] = dict(spec.node_selector)
     if spec.tolerations:
@@ -93,6 +102,17 @@ def _pod_template(instance: Instance) -> Json:
     return {"metadata": metadata, "spec": pod}
 
 
+def _anti_affinity(instance: Instance, preset: Literal["soft", "hard"]) -> Json:
+    labels = selector(instance.key)
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {name: labels[name] for name in (NAME_LABEL, INSTANCE_LABEL)}},
+    }
+    if preset == "hard":
+        return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
+
+
 def _memcached(instance: Instance) -> Json:
     container: Json = {
         "name": "memcached",
@@ -106,4 +126,6 @@ def _memcached(instance: Instance) -> Json:
     }
     if instance.spec.resources:
         container["resources"] = instance.spec.resources
+    if (shutdown := instance.spec.enabled_graceful_shutdown) is not None:
+        container["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(shutdown.pre_stop_delay_seconds)]}}}
     return container

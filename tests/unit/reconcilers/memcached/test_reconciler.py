@@ -3,15 +3,17 @@
 import asyncio
 import copy
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from memop.client import Page
 from memop.controller import Done
-from memop.errors import Forbidden, NamespaceTerminating, NotFound, Unreachable
+from memop.errors import Conflict, Forbidden, NamespaceTerminating, NotFound, Unreachable
 from memop.events import ObjectReference
 from memop.informers.informer import Informer
 from memop.metrics import InformerMetrics, OperatorMetrics
@@ -19,24 +21,35 @@ from memop.reconcilers.apply import Applier
 from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.reconciler import FIELD_MANAGER, MemcachedReconciler
 from memop.reconcilers.objects import Live, decoder
-from memop.refs import DEPLOYMENTS, MEMCACHEDS, SERVICES, Key, Resource
+from memop.refs import DEPLOYMENTS, MEMCACHEDS, POD_DISRUPTION_BUDGETS, SERVICES, Key, Resource
 from tests.unit.reconcilers.fields_v1 import fields_v1
 from tests.unit.reconcilers.memcached.instances import KEY, memcached
 from tests.unit.virtual_time import VirtualClock
 
 
 class Script:
-    """Answers as told and keeps what it was asked; an apply is answered with the object as it was sent."""
+    """Answers as told and keeps what it was asked; an apply is answered with the object as it was sent.
+
+    `found` is what exists beside that, by kind. Lists are empty, and watches quiet.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.bodies: list[Mapping[str, Any]] = []
-        self.forced: list[bool] = []
         self.found: dict[str, bytes] = {}
         self.failing: dict[str, Exception] = {}
         self.cr: dict[str, Any] = {}
+        self.lingering: bytes | None = None  # what a delete leaves
         self.admission: Callable[[dict[str, Any]], None] | None = None
-        self._version = 100
+        self.version = 100
+
+    async def list(self, resource: Resource, namespace: str = "", **_: Any) -> Page:
+        return Page([], "0", "", None)
+
+    @asynccontextmanager
+    async def watch(self, resource: Resource, namespace: str = "", **_: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+        await asyncio.Event().wait()
+        yield _nothing()
 
     async def get(self, resource: Resource, key: Key, *, metadata_only: bool = False) -> bytes:
         self.asked.append(("get", resource.kind))
@@ -44,15 +57,14 @@ class Script:
             raise NotFound(f"{resource} {key} not found", status=404)
         return self.found[resource.kind]
 
-    async def apply(
-        self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str, force: bool = True
-    ) -> bytes:
+    async def apply(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes:
         self.asked.append(("apply", resource.kind))
         if resource.kind in self.failing:
             raise self.failing[resource.kind]
-        self.bodies.append(body)
-        self.forced.append(force)
         stored = copy.deepcopy(dict(body))
+        if stored["metadata"].pop("resourceVersion", None) == "1" and resource.kind in self.found:
+            raise Conflict("the object has been modified", status=409)
+        self.bodies.append(body)
         if self.admission is not None:
             self.admission(stored)
         return self._stored(stored, manager, "")
@@ -70,14 +82,27 @@ class Script:
         found = msgspec.json.decode(self.found[resource.kind])
         return msgspec.json.encode({**found, "metadata": {**found["metadata"], **body["metadata"]}})
 
+    async def delete(self, resource: Resource, key: Key, *, uid: str, resource_version: str) -> bytes | None:
+        self.asked.append(("delete", resource.kind))
+        self.bodies.append({"uid": uid, "resourceVersion": resource_version})
+        if resource.kind in self.failing:
+            raise self.failing[resource.kind]
+        return self.lingering
+
     def _stored(self, body: Mapping[str, Any], manager: str, subresource: str) -> bytes:
-        self._version += 1
+        self.version += 1
         owned = fields_v1({"status": body["status"]} if subresource else dict(body))
         entry = {"manager": manager, "operation": "Apply", "subresource": subresource, "fieldsV1": owned}
         metadata = {"uid": f"{body['kind']}-uid", "generation": 1, **body["metadata"]}
         return msgspec.json.encode(
-            {**body, "metadata": {**metadata, "resourceVersion": str(self._version), "managedFields": [entry]}}
+            {**body, "metadata": {**metadata, "resourceVersion": str(self.version), "managedFields": [entry]}}
         )
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    lines: list[bytes] = []
+    for line in lines:
+        yield line
 
 
 class Told:
@@ -99,13 +124,10 @@ class World:
         informer_metrics = InformerMetrics(registry)
 
         def informer(resource: Resource, subresource: str = "") -> Informer[Live]:
-            decode = decoder(FIELD_MANAGER, subresource=subresource)
-            # Never run: the tests put into the caches what a watch would.
-            never: Any = None
             return Informer(
-                never,
+                self.client,
                 resource,
-                decode,
+                decoder(FIELD_MANAGER, subresource=subresource),
                 clock=clock,
                 metrics=informer_metrics,
                 rng=random.Random(1),  # noqa: S311
@@ -114,13 +136,18 @@ class World:
         self.memcacheds = informer(MEMCACHEDS, "status")
         self.deployments = informer(DEPLOYMENTS)
         self.services = informer(SERVICES)
+        self.budgets = informer(POD_DISRUPTION_BUDGETS)
         metrics = OperatorMetrics(registry)
         applier = Applier(
             self.client,
             resource=MEMCACHEDS,
             manager=FIELD_MANAGER,
             owners=self.memcacheds,
-            children={DEPLOYMENTS: self.deployments, SERVICES: self.services},
+            children={
+                DEPLOYMENTS: self.deployments,
+                SERVICES: self.services,
+                POD_DISRUPTION_BUDGETS: self.budgets,
+            },
             clock=clock,
             metrics=metrics,
         )
@@ -137,7 +164,16 @@ class World:
     def give(self, cr: bytes) -> None:
         """A CR as the watch brings it."""
         self.client.cr = msgspec.json.decode(cr)
+        self.client.version = max(self.client.version, int(self.client.cr["metadata"]["resourceVersion"]))
         self.memcacheds.wrote(cr)
+
+    async def sync(self) -> None:
+        """List: nothing is there. The watches are not needed, as the tests put into the caches what those would."""
+        async with asyncio.TaskGroup() as group:
+            for informer in (self.memcacheds, self.deployments, self.services, self.budgets):
+                task = group.create_task(informer.run())
+                await informer.wait_settled()
+                task.cancel()
 
     def asked(self) -> list[tuple[str, str]]:
         asked, self.client.asked = self.client.asked, []
@@ -145,24 +181,21 @@ class World:
 
 
 @pytest.fixture
-def world(clock: VirtualClock) -> World:
-    return World(clock)
+async def world(clock: VirtualClock) -> World:
+    world = World(clock)
+    await world.sync()
+    return world
 
 
-CREATED = [
-    *(("get", "Service"), ("apply", "Service")),
-    *(("get", "Deployment"), ("apply", "Deployment")),
-    ("status", "Memcached"),
-]
+CREATED = [("apply", "Service"), ("apply", "Deployment"), ("status", "Memcached")]
 
 
-async def test_a_new_cr_is_looked_for_made_and_told_of(world: World) -> None:
+async def test_a_new_cr_is_made_and_told_of(world: World) -> None:
     world.give(memcached({"replicas": 2}))
     assert await world.reconciler.reconcile(KEY) == Done()
     assert world.asked() == CREATED
-    assert world.client.forced == [False, False]
     [service, deployment, _] = world.client.bodies
-    assert "uid" not in service["metadata"]
+    assert (service["metadata"].get("uid"), service["metadata"]["resourceVersion"]) == (None, "1")
     assert deployment["metadata"]["ownerReferences"] == [
         {
             "apiVersion": "memcached.c5c3.io/v1beta1",
@@ -199,8 +232,8 @@ async def test_only_what_differs_is_written_with_the_uid_that_was_seen(world: Wo
     world.give(memcached({"replicas": 3}, version=200, generation=2, status=told, managed_fields=[entry]))
     await world.reconciler.reconcile(KEY)
     assert world.asked() == [("apply", "Deployment"), ("status", "Memcached")]
-    assert world.client.forced[-1] is True
-    assert world.client.bodies[-2]["metadata"]["uid"] == "Deployment-uid"
+    metadata = world.client.bodies[-2]["metadata"]
+    assert (metadata["uid"], metadata.get("resourceVersion")) == ("Deployment-uid", None)
     assert world.client.bodies[-2]["spec"]["replicas"] == 3
 
 
@@ -209,10 +242,14 @@ async def test_a_strangers_object_is_not_written_and_looked_at_again_later(world
         {"metadata": {"name": "cache", "namespace": "default", "uid": "s", "resourceVersion": "3"}}
     )
     world.give(memcached())
-    outcome = await world.reconciler.reconcile(KEY)
-    assert outcome.after == 15
-    assert ("apply", "Service") not in world.client.asked
-    assert ("apply", "Deployment") in world.client.asked
+    assert await world.reconciler.reconcile(KEY) == Done(after=15)
+    assert world.asked() == [("apply", "Service"), ("get", "Service"), *CREATED[1:]]
+    assert [body["kind"] for body in world.client.bodies] == ["Deployment", "Memcached"]
+    assert await world.reconciler.reconcile(KEY) == Done(after=15)
+    assert world.asked() == [("get", "Service")]  # he is known now: no write is tried while he is there
+    del world.client.found["Service"]
+    assert await world.reconciler.reconcile(KEY) == Done()
+    assert world.asked() == [("get", "Service"), ("apply", "Service"), ("status", "Memcached")]
     assert [(type_, reason) for type_, reason, _ in world.events.told] == [("Warning", "ObjectConflict")]
 
 
@@ -224,7 +261,7 @@ async def test_a_restored_object_loses_the_controller_that_is_gone_before_it_is_
     world.client.found["Service"] = msgspec.json.encode({"metadata": {**metadata, "ownerReferences": owners}})
     world.give(memcached())
     await world.reconciler.reconcile(KEY)
-    assert world.asked()[:3] == [("get", "Service"), ("patch", "Service"), ("apply", "Service")]
+    assert world.asked()[:4] == [("apply", "Service"), ("get", "Service"), ("patch", "Service"), ("apply", "Service")]
     patched, applied = (body["metadata"] for body in world.client.bodies[:2])
     assert (patched["uid"], patched["resourceVersion"]) == ("s", "3")
     assert [owner["uid"] for owner in msgspec.to_builtins(patched["ownerReferences"])] == ["beside"]
@@ -275,7 +312,7 @@ async def test_nothing_is_told_of_a_namespace_that_is_going(world: World) -> Non
     world.client.failing["Service"] = NamespaceTerminating("is being terminated", status=403)
     world.give(memcached())
     assert await world.reconciler.reconcile(KEY) == Done()
-    assert world.asked() == [("get", "Service"), ("apply", "Service")]
+    assert world.asked() == [("apply", "Service")]
     assert world.events.told == []
 
 
@@ -338,3 +375,76 @@ async def test_what_is_not_built_is_said_and_nothing_is_made(world: World) -> No
     [(_, reason, note)] = world.events.told
     assert reason == "NotBuilt"
     assert "spec.security.tls, spec.podIdentity" in note
+
+
+async def test_where_no_list_was_ever_answered_a_child_is_looked_for_before_it_is_made(clock: VirtualClock) -> None:
+    world = World(clock)
+    world.give(memcached())
+    await world.reconciler.reconcile(KEY)
+    assert world.asked()[:2] == [("get", "Service"), ("apply", "Service")]
+
+
+BUDGET = {"highAvailability": {"podDisruptionBudget": {"enabled": True, "minAvailable": 1}}}
+
+
+async def with_budget(world: World) -> None:
+    """A pool with its PodDisruptionBudget, and then a spec that asks for none."""
+    world.give(memcached(BUDGET))
+    await world.reconciler.reconcile(KEY)
+    assert ("apply", "PodDisruptionBudget") in world.asked()
+    world.give(memcached(version=200, generation=2))
+    world.client.bodies.clear()
+
+
+async def test_what_is_no_longer_wanted_is_deleted_as_it_was_seen(world: World) -> None:
+    await with_budget(world)
+    held = world.budgets.reader.get(KEY)
+    assert held is not None
+    await world.reconciler.reconcile(KEY)
+    assert ("delete", "PodDisruptionBudget") in world.asked()
+    assert {"uid": "PodDisruptionBudget-uid", "resourceVersion": str(held.resource_version)} in world.client.bodies
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == []
+
+
+async def test_what_a_finalizer_holds_is_deleted_once(world: World) -> None:
+    await with_budget(world)
+    metadata = {"name": "cache", "namespace": "default", "uid": "PodDisruptionBudget-uid", "resourceVersion": "900"}
+    world.client.lingering = msgspec.json.encode(
+        {"metadata": {**metadata, "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    )
+    await world.reconciler.reconcile(KEY)
+    assert ("delete", "PodDisruptionBudget") in world.asked()
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == []
+
+
+async def test_what_is_gone_already_counts_as_deleted(world: World) -> None:
+    await with_budget(world)
+    world.client.failing["PodDisruptionBudget"] = NotFound("not found", status=404)
+    assert await world.reconciler.reconcile(KEY) == Done()
+    assert world.budgets.reader.get(KEY) is None
+
+
+async def test_a_delete_that_is_refused_is_told_and_tried_again(world: World) -> None:
+    await with_budget(world)
+    world.client.failing["PodDisruptionBudget"] = Forbidden("no", status=403)
+    with pytest.raises(Forbidden):
+        await world.reconciler.reconcile(KEY)
+    assert [reason for _, reason, _ in world.events.told] == ["Rejected"]
+
+
+async def test_a_strangers_object_that_nobody_wants_is_left_alone(world: World) -> None:
+    owner = {"apiVersion": "apps/v1", "kind": "Other", "name": "cache", "uid": "other", "controller": True}
+    metadata = {"name": "cache", "namespace": "default", "uid": "b", "resourceVersion": "3", "labels": selector(KEY)}
+    world.budgets.wrote(msgspec.json.encode({"metadata": {**metadata, "ownerReferences": [owner]}}))
+    world.give(memcached())
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == CREATED
+
+
+async def test_a_paused_pool_keeps_what_it_no_longer_wants(world: World) -> None:
+    await with_budget(world)
+    world.give(memcached(version=201, generation=2, annotations={"memcached.c5c3.io/paused": "true"}))
+    await world.reconciler.reconcile(KEY)
+    assert ("delete", "PodDisruptionBudget") not in world.asked()

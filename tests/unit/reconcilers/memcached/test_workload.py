@@ -137,6 +137,43 @@ def test_each_field_lands_where_it_belongs(spec: dict[str, Any], path: str, valu
     assert found == value
 
 
+TERM = {
+    "topologyKey": "kubernetes.io/hostname",
+    "labelSelector": {
+        "matchLabels": {"app.kubernetes.io/name": "memcached", "app.kubernetes.io/instance": "cache"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule"),
+    [
+        ({}, {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": TERM}]}),
+        ({"antiAffinityPreset": "hard"}, {"requiredDuringSchedulingIgnoredDuringExecution": [TERM]}),
+    ],
+)
+def test_high_availability_keeps_pods_apart(asked: dict[str, Any], rule: dict[str, Any]) -> None:
+    pod = deployment(instance({"highAvailability": asked}))["spec"]["template"]["spec"]
+    assert pod["affinity"] == {"podAntiAffinity": rule}
+
+
+def test_spread_constraints_are_copied() -> None:
+    constraint = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    asked = {"highAvailability": {"topologySpreadConstraints": [constraint]}}
+    assert deployment(instance(asked))["spec"]["template"]["spec"]["topologySpreadConstraints"] == [constraint]
+
+
+@pytest.mark.parametrize(
+    ("asked", "delay", "grace"),
+    [({}, "10", 30), ({"preStopDelaySeconds": 20, "terminationGracePeriodSeconds": 60}, "20", 60)],
+)
+def test_a_graceful_shutdown_waits_before_the_stop(asked: dict[str, Any], delay: str, grace: int) -> None:
+    shutdown = {"highAvailability": {"gracefulShutdown": {"enabled": True, **asked}}}
+    pod = deployment(instance(shutdown))["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == grace
+    assert pod["containers"][0]["lifecycle"] == {"preStop": {"exec": {"command": ["sleep", delay]}}}
+
+
 def test_the_restart_trigger_is_copied_to_the_pods() -> None:
     template = deployment(instance(restart_trigger="2026-01-01"))["spec"]["template"]
     assert template["metadata"]["annotations"] == {"memcached.c5c3.io/restart-trigger": "2026-01-01"}
