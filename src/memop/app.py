@@ -149,7 +149,9 @@ class App:
             metrics=ControllerMetrics(registry),
         )
         self._leader_metrics = LeaderMetrics(registry)
-        self._elector = self._build_elector() if settings.leader_elect else None
+        self._elector = elector = self._build_elector() if settings.leader_elect else None
+        if elector is not None:
+            client.fence(lambda: elector.leading)
         self._server = self._build_server(registry)
 
     def _informer(self, resource: Resource, label_selector: str = "", *, subresource: str = "") -> Informer[Live]:

@@ -21,6 +21,7 @@ import random
 import re
 import socket
 import ssl
+import struct
 import sys
 import tempfile
 import urllib.request
@@ -46,6 +47,7 @@ from memop.errors import (
     ApiError,
     BadResponse,
     ConfigurationError,
+    LeadershipLost,
     Rejected,
     RequestTimeout,
     Throttled,
@@ -54,7 +56,7 @@ from memop.errors import (
     status_error,
 )
 from memop.metrics import ClientMetrics
-from memop.refs import LEASES, Key, Resource
+from memop.refs import EVENTS, LEASES, Key, Resource
 
 CONNECT_TIMEOUT = 10.0  # seconds for TCP and TLS
 REQUEST_TIMEOUT = 60.0  # seconds for one try, body included; the API server itself gives up after 60
@@ -74,6 +76,9 @@ SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
     (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
     (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 20_000),
+    # Closing resets: what a network that has failed did not take yet, a write of a leader that has ended in the
+    # meantime say, is dropped, not delivered when the network is back.
+    (socket.SOL_SOCKET, "SO_LINGER", struct.pack("ii", 1, 0)),
 )
 
 CREDENTIALS_TIMEOUT = 60.0  # seconds for an exec plugin or an identity provider
@@ -435,6 +440,7 @@ class _Call:
     accept: str = JSON
     limits: aiohttp.ClientTimeout | None = None
     repeatable: bool = False
+    fenced: bool = False
 
 
 class Client:
@@ -466,6 +472,7 @@ class Client:
         self._headers: dict[tuple[str, str], CIMultiDict[str]] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
         self._timeout = aiohttp.ClientTimeout()
+        self._may_write: Callable[[], bool] = lambda: True
 
     async def __aenter__(self) -> Self:
         """Raises: ConfigurationError when there are no credentials."""
@@ -485,6 +492,13 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._session.close()
+
+    def fence(self, may_write: Callable[[], bool]) -> None:
+        """Send `apply`, `patch` and `delete` (of Events excepted) only while `may_write()`; else LeadershipLost.
+
+        Asked right before sending: a process that was suspended for longer than its term finds out before it acts.
+        """
+        self._may_write = may_write
 
     async def list(
         self,
@@ -598,7 +612,7 @@ class Client:
             _path(resource, key, request, subresource),
             {"fieldManager": manager, "force": "true" if force else ""},
         )
-        return await self._request("PATCH", url, request, body=body, content_type=APPLY, repeatable=True)
+        return await self._request("PATCH", url, request, body=body, content_type=APPLY, repeatable=True, fenced=True)
 
     async def apply_status(self, resource: Resource, key: Key, body: Any, *, manager: str, force: bool = True) -> bytes:
         """`apply` on the status subresource."""
@@ -617,7 +631,8 @@ class Client:
         """A merge patch, or a JSON patch by `application/json-patch+json`."""
         request = ("patch", resource, key)
         url = self._url(request, _path(resource, key, request, subresource), {"fieldManager": manager})
-        return await self._request("PATCH", url, request, body=body, content_type=content_type)
+        fenced = resource is not EVENTS
+        return await self._request("PATCH", url, request, body=body, content_type=content_type, fenced=fenced)
 
     async def delete(
         self,
@@ -642,7 +657,8 @@ class Client:
             "preconditions": preconditions,
             "propagationPolicy": propagation,
         }
-        answer = await self._request("DELETE", self._url(request, _path(resource, key, request)), request, body=body)
+        url = self._url(request, _path(resource, key, request))
+        answer = await self._request("DELETE", url, request, body=body, fenced=True)
         try:
             # Of an object that is gone some kinds answer with a Status, others with the object as it last was.
             return answer if _decode_deleted(answer).metadata.deletion_timestamp else None
@@ -681,6 +697,7 @@ class Client:
         content_type: str = "",
         accept: str = JSON,
         repeatable: bool = False,
+        fenced: bool = False,
         urgent: bool = False,
         is_json: bool = True,
     ) -> bytes:
@@ -690,7 +707,8 @@ class Client:
                 data = _encode(body)
             except (msgspec.MsgspecError, TypeError, ValueError) as error:
                 raise Rejected(f"the body is not JSON: {error}", request=_text(request)) from error
-        call = _Call(method, url, request, data, content_type or (JSON if data else ""), accept, None, repeatable)
+        content_type = content_type or (JSON if data else "")
+        call = _Call(method, url, request, data, content_type, accept, None, repeatable, fenced)
         if urgent:
             response = await self._open(call)
             answer = await _read(response, request)
@@ -748,6 +766,8 @@ class Client:
         headers = self._headers.get(kind)
         if headers is None:
             headers = self._headers[kind] = self._build_headers(*kind)
+        if call.fenced and not self._may_write():
+            raise LeadershipLost(f"{_text(call.request)}: not sent, as the Lease is no longer this process's")
         try:
             response = await self._session.request(
                 call.method,

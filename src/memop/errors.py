@@ -3,6 +3,7 @@
     MemopError
     ├── ConfigurationError        flags, kubeconfig or files are unusable: the process ends and says why
     ├── LeadershipLost            the Lease is somebody else's or cannot be renewed: the process ends
+    ├── HistoryLost               the API server was set back to an older state: caches are void, the process ends
     ├── TerminalError             nothing helps until the object changes: no retry
     └── ApiError                  a request to the API server failed (verb, resource, status, server's words)
         ├── RetryableError        the same request may succeed later: back off
@@ -38,6 +39,10 @@ class ConfigurationError(MemopError):
 
 class LeadershipLost(MemopError):
     """This process must stop acting: its Lease is lost or could not be renewed in time."""
+
+
+class HistoryLost(MemopError):
+    """The API server was set back to an older state (restored from a backup): whatever was cached is void."""
 
 
 class TerminalError(MemopError):

@@ -163,6 +163,8 @@ class LeaderElector:
         try:
             await self._look()
         except NotFound:
+            if self._another_may_lead():  # who deleted the Lease did not end its holder, who makes it again
+                return False
             body = {
                 "apiVersion": LEASES.api_version,
                 "kind": LEASES.kind,
@@ -175,12 +177,16 @@ class LeaderElector:
         if self._holder() == self._identity:
             await self._write(**ours)
             return True
-        runs_out = self._changed_at + float(spec.get("leaseDurationSeconds") or 0)
         # A leader never takes back what it lost: its term has to end, with all that acts in it.
-        if self._leading or (self._holder() and self._clock.monotonic() < runs_out):
+        if self._leading or self._another_may_lead():
             return False
         await self._write(**ours, acquireTime=now, leaseTransitions=int(spec.get("leaseTransitions") or 0) + 1)
         return True
+
+    def _another_may_lead(self) -> bool:
+        """Whether the Lease as last seen is another's and has not run out."""
+        runs_out = self._changed_at + float(self._lease.get("spec", {}).get("leaseDurationSeconds") or 0)
+        return self._holder() not in ("", self._identity) and self._clock.monotonic() < runs_out
 
     async def _look(self) -> None:
         self._see(await self._client.get(LEASES, self._key))

@@ -159,7 +159,7 @@ class OperatorMetrics:
         )
         self.resources = Counter(
             "memcached_operator_reconcile_resource_total",
-            "Child objects looked at, by kind and result (created, updated, unchanged, contested, conflict, rejected)",
+            "Child objects looked at, by kind and result (created, updated, deleted, unchanged, contested, conflict, rejected)",
             ["resource_kind", "result"],
             registry=registry,
         )

@@ -1,7 +1,7 @@
 """The composition: what is in flight when memop is told to stop is finished, within the grace that it has."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,6 +27,9 @@ class SlowServer:
         self.begun: list[str] = []
         self.finished: list[str] = []
         self.lease: dict[str, Any] = {}
+
+    def fence(self, may_write: Callable[[], bool]) -> None:
+        self.may_write = may_write
 
     async def list(self, resource: Resource, namespace: str = "", **_: Any) -> Page:
         items = [msgspec.Raw(memcached(version=5))] if resource is MEMCACHEDS else []

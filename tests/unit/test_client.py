@@ -23,6 +23,7 @@ from memop.errors import (
     Conflict,
     Forbidden,
     Gone,
+    LeadershipLost,
     NotFound,
     Rejected,
     RequestTimeout,
@@ -33,7 +34,7 @@ from memop.errors import (
     status_error,
 )
 from memop.metrics import ClientMetrics
-from memop.refs import DEPLOYMENTS, LEASES, SERVICES, TOKEN_REVIEWS, Key, Resource
+from memop.refs import DEPLOYMENTS, EVENTS, LEASES, SERVICES, TOKEN_REVIEWS, Key, Resource
 from memop.webhooks.certificates import self_signed
 from tests.unit.apiserver import Answer, ImpatientClock, client, failure, json, plain, serving, speaking
 
@@ -463,6 +464,29 @@ async def test_a_broken_connection_is_tried_again_for_reads_and_apply_only(
     assert not clock.slept
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda c: c.apply(SERVICES, KEY, OBJECT, manager="m"),
+        lambda c: c.apply_status(SERVICES, KEY, OBJECT, manager="m"),
+        lambda c: c.patch(SERVICES, KEY, OBJECT),
+        lambda c: c.delete(SERVICES, KEY, uid="u"),
+    ],
+)
+async def test_who_may_not_write_any_more_sends_no_write(act: Callable[[Client], Awaitable[Any]]) -> None:
+    async with serving(json({"metadata": {}})) as server, client(server.url) as api:
+        leading = True
+        api.fence(lambda: leading)
+        await act(api)
+        leading = False
+        with pytest.raises(LeadershipLost, match="not sent"):
+            await act(api)
+        for free in (api.get(SERVICES, KEY), api.replace(LEASES, KEY, OBJECT), api.create(EVENTS, "ns", OBJECT)):
+            await free
+        await api.patch(EVENTS, KEY, OBJECT)
+    assert len(server.seen) == 5
+
+
 class Tokens:
     """Credentials that change at every reading."""
 
@@ -649,5 +673,6 @@ async def test_a_dead_peer_is_noticed_by_tcp(monkeypatch: pytest.MonkeyPatch) ->
     made = module._socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1)))
     with made:
         assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert struct.unpack("ii", made.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)) == (1, 0)
         assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
         assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000

@@ -132,6 +132,21 @@ async def test_a_held_lease_is_taken_only_after_it_stood_still_for_its_duration(
     assert leases.lease["metadata"]["labels"] == {"keep": "me"}
 
 
+async def test_a_lease_that_somebody_deletes_is_left_to_its_holder_for_its_duration(
+    leases: FakeLeases, clock: VirtualClock
+) -> None:
+    leases.store(_held_by("other"))
+    a = Candidate(leases, "a", clock)
+    task = asyncio.create_task(a.acquire())
+    await clock.sleep(5)
+    leases.lease = None
+    await clock.sleep(8)
+    assert leases.lease is None
+    await task
+    assert clock.monotonic() >= 15
+    assert leases.spec["holderIdentity"] == "a"
+
+
 async def test_a_released_lease_is_taken_at_the_next_try(leases: FakeLeases, clock: VirtualClock) -> None:
     a, b = Candidate(leases, "a", clock), Candidate(leases, "b", clock)
     await a.acquire()

@@ -72,7 +72,7 @@ class Informer(Generic[T]):
         self._store.subscribe(handler)
 
     async def run(self) -> None:
-        """List and watch until cancelled."""
+        """List and watch until cancelled. Raises: HistoryLost."""
         async with asyncio.TaskGroup() as group:
             for watcher in self._watchers:
                 group.create_task(watcher.run(), name=f"informer-{self.name}-{watcher.namespace}")
@@ -141,14 +141,8 @@ class _Scope(Generic[T]):
             elif (key := _key(raw)) is not None:
                 self._listing[key] = None
 
-    def complete(self, resource_version: int, *, rewound: bool) -> None:
-        self._store.listed(
-            self.namespace,
-            self._listing,
-            resource_version,
-            initial=not self.synced,
-            rewound=rewound,
-        )
+    def complete(self, resource_version: int) -> None:
+        self._store.listed(self.namespace, self._listing, resource_version, initial=not self.synced)
         self._listing = {}
         self.synced = True
         self.settled.set()

@@ -134,31 +134,21 @@ class Store(Generic[T]):
         resource_version: int,
         *,
         initial: bool = False,
-        rewound: bool = False,
     ) -> None:
         """A complete list tells all that `namespace` held at a version.
 
-        None stands for an object that could not be decoded: it exists, and what is held of it stays. `rewound` says
-        that the server's history was set back (etcd restored): versions told earlier order nothing any more, and the
-        list replaces what is held.
+        None stands for an object that could not be decoded: it exists, and what is held of it stays.
         """
-        if rewound:
-            self._horizons[namespace] = 0
-            self._dead = {key: dead for key, dead in self._dead.items() if not _covers(namespace, key)}
         # What is not held although everything up to the horizon was told is gone: such a list is a stale one.
         stale = resource_version < self._horizons[namespace]
         for key, obj in objects.items():
             if obj is None or self._is_dead(obj):
                 continue
             held = self.objects.get(key)
-            if not stale if held is None else _supersedes(obj, held, whatever_its_version=rewound):
+            if not stale if held is None else obj.resource_version > held.resource_version:
                 self._set(key, held, obj, initial=initial)
         for key, held in list(self.objects.items()):
-            if (
-                key not in objects
-                and _covers(namespace, key)
-                and (rewound or held.resource_version <= resource_version)
-            ):
+            if key not in objects and _covers(namespace, key) and held.resource_version <= resource_version:
                 self._set(key, held, None, initial=initial)
         for key, (uid, version) in list(self._dead.items()):
             obj = objects.get(key)
@@ -213,12 +203,6 @@ class Store(Generic[T]):
 
 def _covers(namespace: str, key: Key) -> bool:
     return namespace in ("", key.namespace)
-
-
-def _supersedes(obj: Cached, held: Cached, *, whatever_its_version: bool) -> bool:
-    if whatever_its_version:
-        return (obj.uid, obj.resource_version) != (held.uid, held.resource_version)
-    return obj.resource_version > held.resource_version
 
 
 def _values(index: Index[T], obj: T | None) -> set[str]:

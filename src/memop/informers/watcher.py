@@ -1,9 +1,14 @@
 """List, then watch, for as long as it takes: an explicit state machine after kube-rs' `watcher.rs`.
 
-    Empty ──→ Listing ──last page──→ Watching ──end of a watch──┐
-      ↑          │ ↺ next page          │   ↑─────────────────────┘
-      └── 410, anything not understood ─┘
-                 a connection's trouble: the same state again, later
+    Empty ──→ Listing ──last page──→ Watching ──end of a watch, however──→ Resuming
+      ↑          │ ↺ next page        ↑   │                                │  │
+      │          │                    └───┼────────────────────────────────┘  │
+      └──────────┴── 410, anything not understood, an older state than before ┘
+                     a connection's trouble: the same state again, later
+
+Resuming asks for the server's version: one that was restored from a backup takes a watch from a version that it has not
+reached yet, and tells nothing until it has. When it insists on the older state, `HistoryLost` ends the process: what is
+cached, of this kind and of others, is of a history that never was, and only new caches are safe to act on.
 
 One function per state, and one (`_failed`) for what an error leads to. Every failure waits, with jitter and longer
 each time, until a watch has held for a while; the normal end of a watch costs nothing.
@@ -25,6 +30,7 @@ from memop.errors import (
     BadResponse,
     Forbidden,
     Gone,
+    HistoryLost,
     NotFound,
     RequestTimeout,
     RetryableError,
@@ -44,8 +50,8 @@ WATCH_TIMEOUT = (300.0, 600.0)
 SHORTEST_WATCH = 1.0
 HEALTHY_AFTER = 60.0
 BASE_BACKOFF, MAX_BACKOFF = 0.8, 30.0
-# So many lists in a row that are older than what was told before are no accident: the server's history was set back.
-STALE_LISTS = 3
+# So many answers in a row that are older than what was told before are no accident: the server's history was set back.
+STALE_ANSWERS = 3
 # A 504; servers before 1.19 tell it by the message alone (client-go's isTooLargeResourceVersionError).
 TOO_LARGE = "Too large resource version"
 
@@ -95,8 +101,8 @@ class Sink(Protocol):
     def page(self, items: Sequence[msgspec.Raw]) -> None:
         """Some objects of the list."""
 
-    def complete(self, resource_version: int, *, rewound: bool) -> None:
-        """That was the list, as of this version; `rewound` when the server's history was set back."""
+    def complete(self, resource_version: int) -> None:
+        """That was the list, as of this version."""
 
     def refused(self) -> None:
         """No list for now: the server does not know the kind, or forbids to list it."""
@@ -123,7 +129,14 @@ class Watching:
     resource_version: int
 
 
-State = Empty | Listing | Watching
+@dataclass(frozen=True, slots=True)
+class Resuming:
+    """A watch that can go on from this version, if the server still knows it."""
+
+    resource_version: int
+
+
+State = Empty | Listing | Watching | Resuming
 
 
 @dataclass(slots=True)
@@ -160,12 +173,13 @@ class Watcher:
         self._clock = clock
         self._rng = rng
         self._failures = 0
-        self._stale_lists = 0
+        self._stale_answers = 0
         self._name = name
         self._metrics = metrics
         self._log = log.bind(resource=str(resource), namespace=namespace)
 
     async def run(self) -> NoReturn:
+        """List and watch until cancelled. Raises: HistoryLost."""
         state: State = Empty()
         while True:
             match state:
@@ -175,6 +189,8 @@ class Watcher:
                     state = await self._list(state)
                 case Watching():
                     state = await self._watch(state)
+                case Resuming():
+                    state = await self._resume(state)
 
     def _empty(self) -> State:
         self._sink.begin()
@@ -182,28 +198,41 @@ class Watcher:
 
     async def _list(self, state: Listing) -> State:
         try:
-            # No resourceVersion: the most recent state, not whatever the answering server happens to have cached.
-            page = await self._client.list(
-                self._resource,
-                self.namespace,
-                label_selector=self._label_selector,
-                limit=PAGE_SIZE,
-                continue_token=state.continue_token,
-            )
+            page = await self._ask(PAGE_SIZE, state.continue_token)
             version = _version(page)
             if not state.continue_token:
                 self._check_stale(version)
             self._sink.page(page.items)
+        except HistoryLost:
+            raise
         except Exception as error:  # noqa: BLE001 - a watcher outlives whatever it is sent
             if isinstance(error, NotFound | Forbidden):
                 self._sink.refused()
             return await self._failed(error, resume=state)
         if page.continue_token:
             return Listing(page.continue_token)
-        self._sink.complete(version, rewound=version < self._sink.horizon())
-        self._stale_lists = 0
+        self._sink.complete(version)
         self._metrics.lists.labels(self._name, self.namespace).inc()
         return Watching(version)
+
+    async def _ask(self, limit: int, continue_token: str = "") -> Page:
+        # No resourceVersion: the most recent state, not whatever the answering server happens to have cached.
+        return await self._client.list(
+            self._resource,
+            self.namespace,
+            label_selector=self._label_selector,
+            limit=limit,
+            continue_token=continue_token,
+        )
+
+    async def _resume(self, state: Resuming) -> State:
+        try:
+            self._check_stale(_version(await self._ask(limit=1)))
+        except HistoryLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - a watcher outlives whatever it is sent
+            return await self._failed(error, resume=state)
+        return Watching(state.resource_version)
 
     async def _watch(self, state: Watching) -> State:
         started = self._clock.monotonic()
@@ -237,17 +266,22 @@ class Watcher:
         if failure is None and held < SHORTEST_WATCH:
             failure = Unreachable(f"the watch ended after {held:.3f} s")
         if failure is not None:
-            return await self._failed(failure, resume=Empty() if lost else Watching(version))
-        return Watching(version)
+            return await self._failed(failure, resume=Empty() if lost else Resuming(version))
+        return Resuming(version)
 
     def _check_stale(self, version: int) -> None:
         horizon = self._sink.horizon()
         if version >= horizon:
-            self._stale_lists = 0
+            self._stale_answers = 0
             return
-        self._stale_lists += 1
-        if self._stale_lists < STALE_LISTS:
-            raise BadResponse(f"a list as of {version}, although {horizon} was told before")
+        self._stale_answers += 1
+        told = f"a list as of {version}, although {horizon} was told before"
+        if self._stale_answers < STALE_ANSWERS:
+            raise BadResponse(told)
+        raise HistoryLost(
+            f"list {self._resource}: {self._stale_answers} times {told}: the API server was set back to an older "
+            "state (restored from a backup?). Start memop again, as Kubernetes does: it goes by the state as it is now."
+        )
 
     async def _failed(self, error: Exception, *, resume: State) -> State:
         """Report, wait, and go on: where we were after a connection's trouble, else from the start."""

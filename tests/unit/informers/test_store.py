@@ -190,14 +190,6 @@ def test_an_object_that_a_list_names_but_cannot_be_decoded_stays(store: Store[Ob
     assert store.reader.get(KEY) == a(5)
 
 
-def test_a_list_after_history_was_set_back_replaces_everything(store: Store[Obj], announced: Announcements) -> None:
-    store.listed("", {KEY: a(50), Key("ns", "b"): Obj("b", "u9", 60)}, 100)
-    store.listed("", {KEY: a(20)}, 30, rewound=True)
-    assert announced.state == {KEY: a(20)}
-    store.changed(a(31))
-    assert store.reader.get(KEY) == a(31)
-
-
 def test_namespaces_are_told_of_independently() -> None:
     store: Store[Obj] = Store(namespaces=["ns", "other"])
     store.changed(a(50))

@@ -17,6 +17,7 @@ from memop.errors import (
     BadResponse,
     Forbidden,
     Gone,
+    HistoryLost,
     NotFound,
     RequestTimeout,
     ServerError,
@@ -91,6 +92,8 @@ class Server:
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # verb, namespace, continue token or version
     times: list[float] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
+    checks: list[Answer] = field(default_factory=list)  # lists of one object: what version is it?
+    checked: list[float] = field(default_factory=list)
     open_watches: int = 0
 
     def _note(self, verb: str, namespace: str, what: str) -> None:
@@ -107,10 +110,15 @@ class Server:
         continue_token: str = "",
         resource_version: str = "",
     ) -> Page:
-        assert (resource_version, limit, label_selector) == ("", 500, "app=memcached")
-        self._note("list", namespace, continue_token)
+        assert (resource_version, label_selector) == ("", "app=memcached")
         await asyncio.sleep(0)
-        answer = self.lists.pop(0) if self.lists else page(1000)
+        if limit == 1:
+            self.checked.append(self.clock.monotonic())
+            answer = self.checks.pop(0) if self.checks else page(10**9)
+        else:
+            assert limit == 500
+            self._note("list", namespace, continue_token)
+            answer = self.lists.pop(0) if self.lists else page(1000)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -255,13 +263,14 @@ async def test_the_page_that_a_broken_connection_kept_back_is_asked_for_again(ma
     assert bench.held() == {"a": 3, "b": 4}
 
 
-async def test_the_end_of_a_watch_costs_neither_a_list_nor_a_pause(make_bench: MakeBench) -> None:
+async def test_the_end_of_a_watch_costs_a_question_and_neither_a_list_nor_a_pause(make_bench: MakeBench) -> None:
     bench = make_bench([page(10)], [[300.0, event("ADDED", "a", 12)], [400.0, bookmark(30)], [350.0]])
     with quiet() as logs:
         await bench.run(2000)
     assert bench.server.asked[1:] == [("watch", "", version) for version in ("10", "12", "30", "30")]
     start = bench.server.times[1]
     assert [time - start for time in bench.server.times[1:]] == pytest.approx([0, 300, 700, 1050])
+    assert [time - start for time in bench.server.checked] == pytest.approx([300, 700, 1050])
     assert logs == []
 
 
@@ -448,16 +457,37 @@ async def test_a_list_older_than_what_is_known_is_asked_for_again(make_bench: Ma
     assert all(name != "b" for name, *_ in bench.transitions)
 
 
-async def test_a_history_set_back_is_believed_when_the_server_insists(make_bench: MakeBench) -> None:
+async def test_a_history_set_back_ends_everything_when_the_server_insists(make_bench: MakeBench) -> None:
     bench = make_bench(
-        [page(100, wire("a", 90), wire("b", 50)), *[page(60, wire("a", 40), wire("b", 50))] * 3],
-        [[stream_error(504, "Too large resource version: 100, current: 60")], [event("MODIFIED", "b", 61), FOREVER]],
+        [page(100, wire("a", 90), wire("b", 50)), *[page(60, wire("a", 40))] * 3],
+        [[stream_error(504, "Too large resource version: 100, current: 60")]],
     )
-    with quiet():
+    with quiet(), pytest.raises(ExceptionGroup) as caught:
         await bench.run(30)
-    assert bench.held() == {"a": 40, "b": 61}
-    assert bench.server.asked[-1] == ("watch", "", "60")
-    assert bench.transitions[2:] == [("a", 90, 40, False), ("b", 50, 61, False)]
+    assert caught.group_contains(HistoryLost, match="list services: 3 times a list as of 60, although 100 was told")
+    assert bench.held() == {"a": 90, "b": 50}
+
+
+@pytest.mark.parametrize("ending", [[70.0], [70.0, Unreachable("cut")], Unreachable("refused")])
+async def test_a_watch_never_waits_for_a_version_that_the_server_has_yet_to_reach(
+    make_bench: MakeBench, ending: list[Step] | Exception
+) -> None:
+    """A restored API server takes such a watch, and tells nothing."""
+    bench = make_bench([page(100), *[page(60)] * 2], [ending])
+    bench.server.checks = [page(60)]
+    with quiet(), pytest.raises(ExceptionGroup) as caught:
+        await bench.run(200)
+    assert caught.group_contains(HistoryLost)
+    assert [verb for verb, _, _ in bench.server.asked] == ["list", "watch", "list", "list"]
+
+
+async def test_one_stale_answer_is_no_history_set_back(make_bench: MakeBench) -> None:
+    bench = make_bench([page(100, wire("a", 90)), page(110, wire("a", 90))], [[70.0]])
+    bench.server.checks = [page(60)]
+    with quiet():
+        await bench.run(200)
+    assert bench.server.asked[-1] == ("watch", "", "110")
+    assert bench.transitions == [("a", None, 90, True)]
 
 
 async def test_an_own_write_is_announced_once(make_bench: MakeBench) -> None:
