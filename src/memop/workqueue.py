@@ -78,11 +78,13 @@ class WorkQueue(Generic[K]):
         """Keys ready to be handed out: neither delayed nor held."""
         return sum(map(len, self._levels.values()))
 
-    def add(self, key: K, *, priority: int = LIVE) -> None:
-        """Hand `key` out as soon as its turn comes."""
+    def add(self, key: K, *, priority: int = LIVE, unless_held: bool = False) -> None:
+        """Hand `key` out as soon as its turn comes; `unless_held`: not if a worker holds it, who knows already."""
         if self._shutting_down:
             return
         if key in self._processing:
+            if unless_held:
+                return
             held = self._again.get(key)
             if held is None:
                 self._adds.inc()

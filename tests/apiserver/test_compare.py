@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 
 from memop.api.memcached import MemcachedSpec
 from memop.client import Client
-from memop.reconcilers.compare import Difference, difference
+from memop.reconcilers.compare import Difference, FieldSet, difference
 from memop.reconcilers.memcached.instance import Instance
 from memop.reconcilers.memcached.service import service
 from memop.reconcilers.memcached.workload import deployment
-from memop.reconcilers.objects import decoder, owner_reference
+from memop.reconcilers.objects import CONTROLLER, controlled, decoder
 from memop.refs import DEPLOYMENTS, MEMCACHEDS, SERVICES, Key, Resource
 from tests.support.kubectl import Kubectl
 
+NOBODY = "00000000-0000-0000-0000-000000000000"
 MANAGER = "memop-memcached"
 RESOURCES = {"Deployment": DEPLOYMENTS, "Service": SERVICES}
 
@@ -75,13 +76,13 @@ async def test_after_one_apply_of_any_spec_nothing_differs(
     parsed = MemcachedSpec.model_validate(spec)
     instance = Instance(key, parsed, parsed.image or "memcached:1.6", restart_trigger)
     for body in (deployment(instance), service(instance)):
-        body["metadata"]["ownerReferences"] = [owner_reference(key, "00000000-0000-0000-0000-000000000000", MEMCACHEDS)]
         resource: Resource = RESOURCES[body["kind"]]
-        raw = await client.apply(resource, key, body, manager=MANAGER)
-        assert _difference(body, raw) is None
-        assert _difference(body, await client.get(resource, key)) is None
+        raw = await client.apply(resource, key, controlled(body, key, NOBODY, MEMCACHEDS), manager=MANAGER)
+        compared = controlled(body, key, CONTROLLER, MEMCACHEDS)
+        assert _difference(compared, raw) is None
+        assert _difference(compared, await client.get(resource, key)) is None
 
 
 def _difference(body: dict[str, Any], raw: bytes) -> Difference | None:
     live = decoder(MANAGER)(raw)
-    return difference(body, live.fields(), msgspec.json.decode(live.owned))
+    return difference(body, live.fields(), FieldSet(msgspec.json.decode(live.owned)))

@@ -1,7 +1,8 @@
 """Status conditions, as `metav1.Condition` defines them."""
 
 from collections.abc import Iterable
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -16,8 +17,8 @@ REASON_PATTERN = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
-class DesiredCondition(Model):
-    """A condition as a reconciler states it: all but the time, which depends on what the live object says."""
+class Condition(Model):
+    """A condition as it stands in an object's status."""
 
     type: str = Field(
         description="What the condition is about, in CamelCase. Required.", max_length=316, pattern=TYPE_PATTERN
@@ -36,14 +37,20 @@ class DesiredCondition(Model):
         ge=0,
         json_schema_extra={"format": "int64"},
     )
-
-
-class Condition(DesiredCondition):
-    """A condition as it stands in an object's status."""
-
     last_transition_time: str = Field(
         description="When the status last changed, RFC 3339. Required.", json_schema_extra={"format": "date-time"}
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredCondition:
+    """A condition as a reconciler states it: all but the time, which depends on what the live object says."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+    observed_generation: int
 
 
 class Told(Protocol):
@@ -57,8 +64,8 @@ class Told(Protocol):
     def last_transition_time(self) -> str: ...
 
 
-def merge_conditions(live: Iterable[Told], desired: Iterable[DesiredCondition], now: str) -> list[Condition]:
-    """Give the desired conditions, in their order, their times: `now` (RFC 3339) where the status is new or changed.
+def merge_conditions(live: Iterable[Told], desired: Iterable[DesiredCondition], now: str) -> list[dict[str, Any]]:
+    """The desired conditions in wire form and order, with their times: `now` (RFC 3339) where the status changed.
 
     Live conditions that are not desired are left out: under server-side apply a writer states its own and no others,
     and what it no longer states goes away.
@@ -68,5 +75,14 @@ def merge_conditions(live: Iterable[Told], desired: Iterable[DesiredCondition], 
     for condition in desired:
         old = before.get(condition.type)
         time = old.last_transition_time if old is not None and old.status == condition.status else ""
-        merged.append(Condition(**condition.model_dump(by_alias=False), last_transition_time=time or now))
+        merged.append(
+            {
+                "type": condition.type,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message,
+                "observedGeneration": condition.observed_generation,
+                "lastTransitionTime": time or now,
+            }
+        )
     return merged

@@ -2,11 +2,12 @@
 
 from memop.informers.handlers import Owned, OwnerRef, controller_owner, enqueue, own_key
 from memop.informers.informer import Informer
-from memop.informers.store import Cached, Handler, StoreReader
+from memop.informers.store import Cached, Cause, Handler, StoreReader
 from memop.informers.watcher import Client, Page
 
 __all__ = [
     "Cached",
+    "Cause",
     "Client",
     "Handler",
     "Informer",

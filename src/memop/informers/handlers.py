@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from memop.informers.store import Cached, Handler
+from memop.informers.store import Cached, Cause, Handler
 from memop.refs import Key
 from memop.workqueue import INITIAL, LIVE, WorkQueue
 
@@ -36,17 +36,18 @@ def enqueue(
 ) -> Handler[T]:
     """A handler that adds the keys of the object as it was and as it is: both owners, when the owner changed.
 
-    `changed(old, new)` tells whether an update matters; another incarnation of a name always does.
+    A write of our own is no news to the worker that made it, who goes on from the answer. `changed(old, new)` tells
+    whether an update matters; another incarnation of a name always does.
     """
 
-    def handle(old: T | None, new: T | None, initial: bool) -> None:
+    def handle(old: T | None, new: T | None, cause: Cause) -> None:
         if changed and old is not None and new is not None and old.uid == new.uid and not changed(old, new):
             return
-        priority = INITIAL if initial else LIVE
+        priority = INITIAL if cause is Cause.INITIAL else LIVE
         for obj in (old, new):
             if obj is not None:
                 for key in keys(obj):
-                    queue.add(key, priority=priority)
+                    queue.add(key, priority=priority, unless_held=cause is Cause.OWN)
 
     return handle
 

@@ -11,7 +11,7 @@ import structlog
 from memop.clock import Clock
 from memop.errors import BadResponse
 from memop.informers import wire
-from memop.informers.store import Cached, Handler, Indexes, Store, StoreReader
+from memop.informers.store import Cached, Cause, Handler, Indexes, Store, StoreReader
 from memop.informers.watcher import Client, Watcher
 from memop.metrics import InformerMetrics
 from memop.refs import Key, Resource
@@ -103,10 +103,14 @@ class Informer(Generic[T]):
         ]
         return "; ".join(problems) or None
 
-    def wrote(self, raw: bytes | msgspec.Raw) -> None:
-        """The API server's answer to a write of our own: readers and handlers see it now."""
+    def wrote(self, raw: bytes | msgspec.Raw) -> T | None:
+        """The API server's answer to a write of our own, decoded: readers and handlers see it now.
+
+        None, logged, where it does not decode.
+        """
         if (obj := _decoded(self._decode, raw)) is not None:
             self._store.wrote(obj)
+        return obj
 
     def deleted(self, key: Key, uid: str) -> None:
         """The API server confirmed that the object is gone; one that lingers on finalizers was only written."""
@@ -142,7 +146,8 @@ class _Scope(Generic[T]):
                 self._listing[key] = None
 
     def complete(self, resource_version: int) -> None:
-        self._store.listed(self.namespace, self._listing, resource_version, initial=not self.synced)
+        cause = Cause.TOLD if self.synced else Cause.INITIAL
+        self._store.listed(self.namespace, self._listing, resource_version, cause=cause)
         self._listing = {}
         self.synced = True
         self.settled.set()

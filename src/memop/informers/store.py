@@ -19,6 +19,7 @@ readers as soon as it is answered, and the watch event that follows is no news.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -40,8 +41,18 @@ class Cached(Protocol):
 
 
 T = TypeVar("T", bound=Cached)
-Handler = Callable[[T | None, T | None, bool], None]
-"""Called with (old, new, initial) on each transition: old is None for a new object, new for one that went."""
+
+
+class Cause(Enum):
+    """How a transition became known."""
+
+    INITIAL = "the first list"
+    TOLD = "a later list or the watch"
+    OWN = "the answer to a write of our own"
+
+
+Handler = Callable[[T | None, T | None, Cause], None]
+"""Called with (old, new, cause) on each transition: old is None for a new object, new for one that went."""
 
 Index = Callable[[T], Iterable[str]]
 Indexes = Mapping[str, Index[T]]
@@ -110,7 +121,7 @@ class Store(Generic[T]):
 
     def changed(self, obj: T) -> None:
         """The watch tells that an object was added or modified."""
-        self._update(obj)
+        self._update(obj, Cause.TOLD)
         self.bookmark(obj.key.namespace, obj.resource_version)
 
     def gone(self, key: Key, uid: str, resource_version: int) -> None:
@@ -119,7 +130,7 @@ class Store(Generic[T]):
             del self._dead[key]
         held = self.objects.get(key)
         if held is not None and held.resource_version <= resource_version:
-            self._set(key, held, None)
+            self._set(key, held, None, Cause.TOLD)
         self.bookmark(key.namespace, resource_version)
 
     def bookmark(self, namespace: str, resource_version: int) -> None:
@@ -133,7 +144,7 @@ class Store(Generic[T]):
         objects: Mapping[Key, T | None],
         resource_version: int,
         *,
-        initial: bool = False,
+        cause: Cause = Cause.TOLD,
     ) -> None:
         """A complete list tells all that `namespace` held at a version.
 
@@ -146,10 +157,10 @@ class Store(Generic[T]):
                 continue
             held = self.objects.get(key)
             if not stale if held is None else obj.resource_version > held.resource_version:
-                self._set(key, held, obj, initial=initial)
+                self._set(key, held, obj, cause)
         for key, held in list(self.objects.items()):
             if key not in objects and _covers(namespace, key) and held.resource_version <= resource_version:
-                self._set(key, held, None, initial=initial)
+                self._set(key, held, None, cause)
         for key, (uid, version) in list(self._dead.items()):
             obj = objects.get(key)
             absent = obj.uid != uid if obj is not None else key not in objects
@@ -160,7 +171,7 @@ class Store(Generic[T]):
     def wrote(self, obj: T) -> None:
         """The API server answers a write of our own."""
         if self._all or obj.key.namespace in self._horizons:
-            self._update(obj)
+            self._update(obj, Cause.OWN)
 
     def deleted(self, key: Key, uid: str) -> None:
         """The API server confirms that the object is gone."""
@@ -168,17 +179,17 @@ class Store(Generic[T]):
         # Of an object that is not held, the watch has told the end already, or will tell beginning and end.
         if held is not None and held.uid == uid:
             self._dead[key] = (uid, held.resource_version)
-            self._set(key, held, None)
+            self._set(key, held, None, Cause.OWN)
 
-    def _update(self, obj: T) -> None:
+    def _update(self, obj: T, cause: Cause) -> None:
         if self._is_dead(obj):
             return
         held = self.objects.get(obj.key)
         known = self.horizon(obj.key.namespace) if held is None else held.resource_version
         if obj.resource_version > known:
-            self._set(obj.key, held, obj)
+            self._set(obj.key, held, obj, cause)
 
-    def _set(self, key: Key, old: T | None, new: T | None, *, initial: bool = False) -> None:
+    def _set(self, key: Key, old: T | None, new: T | None, cause: Cause) -> None:
         # The index functions first: if one raises, nothing has changed.
         entries = {name: (_values(index, old), _values(index, new)) for name, index in self._indexes.items()}
         if new is None:
@@ -192,7 +203,7 @@ class Store(Generic[T]):
                 _insert(self._buckets[name], value, key)
         for handler in self._handlers:
             try:
-                handler(old, new, initial)
+                handler(old, new, cause)
             except Exception:
                 log.exception("informer handler failed", key=str(key))
 

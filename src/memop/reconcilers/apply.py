@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -11,8 +12,8 @@ from memop.clock import Clock
 from memop.errors import ApiError, Conflict, NamespaceTerminating, NotFound, Rejected
 from memop.informers.informer import Informer
 from memop.metrics import OperatorMetrics
-from memop.reconcilers.compare import Difference, difference
-from memop.reconcilers.objects import Claim, Json, Live, claim, decoder, owner_reference
+from memop.reconcilers.compare import Difference, FieldSet, difference
+from memop.reconcilers.objects import CONTROLLER, Claim, Json, Live, claim, controlled, decoder
 from memop.refs import Key, Resource
 
 log = structlog.get_logger(__name__)
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 # No object has this version, so an apply that carries it makes an object and never changes one: to an existing name the
 # API server answers 409.
 NOT_EXISTING = "1"
+MAX_SHAPES = 256  # of children and statuses, parsed
+
 # Seconds between two tries to apply what admission changes every time.
 FIRST_PAUSE, MAX_PAUSE = 1.0, 300.0
 
@@ -88,6 +91,7 @@ class Applier:
         self._children = {child.kind: (child, informer) for child, informer in children.items()}
         self._clock = clock
         self._metrics = metrics
+        self._field_set = lru_cache(MAX_SHAPES)(_field_set)
         self._brakes: dict[Key, dict[tuple[str, str], _Brake]] = {}  # owner -> (kind, name) of the child
         self._strangers: dict[Key, set[tuple[str, str]]] = {}  # owner -> (kind, name) of others' objects in the way
 
@@ -131,8 +135,7 @@ class Applier:
 
     async def _child(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
         kind, key = desired["kind"], Key(owner.key.namespace, desired["metadata"]["name"])
-        reference = owner_reference(owner.key, owner.uid, self._resource)
-        body = {**desired, "metadata": {**desired["metadata"], "ownerReferences": [reference]}}
+        body = controlled(desired, owner.key, CONTROLLER, self._resource)
         informer = self._children[kind][1]
         live = informer.reader.get(key)
         # A cache that was never filled says nothing, and where a stranger was the last time, he probably is still.
@@ -154,7 +157,7 @@ class Applier:
             return Child(kind, key.name, "unchanged")
         if verdict is Claim.ADOPTABLE and live.owner is not None:
             live = await self._release(kind, live)
-        found = _difference(body, live)
+        found = self._difference(body, live)
         if found is None:
             self._brakes.get(owner.key, {}).pop((kind, key.name), None)
             return Child(kind, key.name, "unchanged")
@@ -164,13 +167,13 @@ class Applier:
         kind = body["kind"]
         resource, informer = self._children[kind]
         brakes = self._brakes.get(owner.key, {})
-        wish, brake, now = hash(msgspec.json.encode(body)), brakes.get((kind, key.name)), self._clock.monotonic()
-        if brake is not None and brake.wish != wish:
+        brake, now = brakes.get((kind, key.name)), self._clock.monotonic()
+        if brake is not None and brake.wish != _wish(body):
             brake = None
         if brake is not None and now < brake.until:
             return Child(kind, key.name, "contested", again=brake.until - now)
-        guard = {"resourceVersion": NOT_EXISTING} if live is None else {"uid": live.uid}
-        sent = {**body, "metadata": {**body["metadata"], **guard}}
+        sent = controlled(body, owner.key, owner.uid, self._resource)
+        sent["metadata"] |= {"resourceVersion": NOT_EXISTING} if live is None else {"uid": live.uid}
         try:
             raw = await self._client.apply(resource, key, sent, manager=self._manager)
         except NamespaceTerminating:
@@ -178,11 +181,11 @@ class Applier:
         except Rejected as error:
             problem = ("Rejected", f"{kind} {key}: {error.message}")
             return Child(kind, key.name, "rejected", found.message, problem=problem, error=error)
-        informer.wrote(raw)
-        left = _difference(body, self._decode(raw))
+        stored = informer.wrote(raw)
+        left = self._difference(body, stored) if stored is not None else None
         if left is not None:
             pause = min(brake.pause * 2, MAX_PAUSE) if brake is not None else FIRST_PAUSE
-            self._brakes.setdefault(owner.key, {})[kind, key.name] = _Brake(wish, pause, now + pause)
+            self._brakes.setdefault(owner.key, {})[kind, key.name] = _Brake(_wish(body), pause, now + pause)
             return Child(kind, key.name, "contested", left.message, again=pause)
         brakes.pop((kind, key.name), None)
         return Child(kind, key.name, "updated" if live is not None else "created", found.message, found.foreign)
@@ -205,6 +208,9 @@ class Applier:
             informer.wrote(lingering)
         return Child(kind, name, "deleted", why)
 
+    def _difference(self, body: Json, live: Live) -> Difference | None:
+        return difference(body, live.fields(), self._field_set(live.owned))
+
     async def _release(self, kind: str, live: Live) -> Live:
         """Drop the controller that is gone: an object has room for one, and an apply cannot remove another's entry."""
         kept = [owner for owner in live.owners if not owner.controller]
@@ -218,7 +224,7 @@ class Applier:
         A CR that is gone is none of this writer's business any more.
         """
         live = {"status": msgspec.json.decode(owner.status)}
-        found = difference({"status": status}, live, msgspec.json.decode(owner.owned))
+        found = difference({"status": status}, live, self._field_set(owner.owned))
         if found is None:
             return False
         body = {
@@ -236,8 +242,12 @@ class Applier:
         return True
 
 
-def _difference(body: Json, live: Live) -> Difference | None:
-    return difference(body, live.fields(), msgspec.json.decode(live.owned))
+def _wish(body: Json) -> int:
+    return hash(msgspec.json.encode(body))
+
+
+def _field_set(owned: bytes) -> FieldSet:
+    return FieldSet(msgspec.json.decode(owned))
 
 
 def _conflict(kind: str, live: Live) -> str:

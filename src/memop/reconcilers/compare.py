@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 Json = Any
-Path = tuple[str, ...]
 
 # Identity: in every apply body, in no fieldsV1.
-_IDENTITY = {(): {"apiVersion", "kind"}, ("metadata",): {"name", "namespace", "uid"}}
+_OBJECT = frozenset({"apiVersion", "kind"})
+_METADATA = frozenset({"name", "namespace", "uid"})
+_NOTHING: frozenset[str] = frozenset()
 # Where strings are quantities, which the server stores in canonical form ("1000m" as "1").
 _QUANTITIES = frozenset({"averageValue", "divisor", "sizeLimit"})
 _QUANTITY_MAPS = frozenset({"limits", "requests"})
@@ -31,6 +32,19 @@ _SUFFIXES = {
 }
 
 
+class FieldSet:
+    """A fieldsV1 tree, parsed: fields by name, and elements of a list that merges by keys; a leaf has neither."""
+
+    __slots__ = ("elements", "fields", "leaf")
+
+    def __init__(self, tree: Mapping[str, Json]) -> None:
+        self.leaf = not tree
+        self.fields = {entry[2:]: FieldSet(below) for entry, below in tree.items() if entry.startswith("f:")}
+        self.elements: list[tuple[dict[str, Json], FieldSet]] = [
+            (msgspec.json.decode(entry[2:]), FieldSet(below)) for entry, below in tree.items() if entry.startswith("k:")
+        ]
+
+
 class Difference(NamedTuple):
     """Why a write is necessary: the field and what is wrong with it; `foreign` where somebody else changed it."""
 
@@ -38,79 +52,112 @@ class Difference(NamedTuple):
     foreign: bool
 
 
-def difference(desired: Mapping[str, Json], live: Mapping[str, Json], owned: Mapping[str, Json]) -> Difference | None:
+class _Found:
+    """A difference on its way up: each level puts its name before the path, so that equal objects build none."""
+
+    __slots__ = ("foreign", "path", "problem")
+
+    def __init__(self, problem: str, *, foreign: bool) -> None:
+        self.path = ""
+        self.problem = problem
+        self.foreign = foreign
+
+    def below(self, name: str) -> "_Found":
+        """The same, seen from one level up."""
+        separator = "." if self.path and not self.path.startswith("[") else ""
+        self.path = f"{name}{separator}{self.path}"
+        return self
+
+
+def difference(desired: Mapping[str, Json], live: Mapping[str, Json], owned: FieldSet) -> Difference | None:
     """The first field that makes a write necessary and why, or None where the live object is as desired.
 
-    `desired` is an apply body, `live` the same parts of the live object, `owned` the fieldsV1 tree of our last apply.
+    `desired` is an apply body, `live` the same parts of the live object, `owned` what the server says that we applied.
     """
-    return _fields((), desired, live, owned)
+    found = _fields(owned, desired, live, _OBJECT)
+    return Difference(f"{found.path} {found.problem}", found.foreign) if found else None
 
 
-def _fields(path: Path, desired: Mapping[str, Json], live: Json, owned: Mapping[str, Json]) -> Difference | None:
-    identity = _IDENTITY.get(path, ())
-    for name, value in desired.items():
-        if name in identity:
-            continue
-        found = _value((*path, name), value, live.get(name) if live else None, owned.get(f"f:{name}"))
+def _fields(
+    owned: FieldSet, desired: Mapping[str, Json], live: Json, identity: frozenset[str] = _NOTHING, name: str = ""
+) -> _Found | None:
+    fields, known = owned.fields, 0
+    for field, value in desired.items():
+        below = fields.get(field)
+        if below is None:
+            if field in identity:
+                continue
+            return _unapplied(value, live.get(field) if live else None).below(field)
+        known += 1
+        seen = live.get(field) if live else None
+        if identity is _OBJECT and field == "metadata":
+            found = _fields(below, value, seen, _METADATA, field)
+        else:
+            found = _value(below, value, seen, name, field)
         if found:
-            return found
-    for entry in owned:
-        if entry.startswith("f:") and entry[2:] not in desired:
-            return _unwanted((*path, entry[2:]))
+            return found.below(field)
+    if known < len(fields):
+        return _unwanted().below(next(field for field in fields if field not in desired))
     return None
 
 
-def _value(path: Path, desired: Json, live: Json, owned: Mapping[str, Json] | None) -> Difference | None:
-    if owned is None:
-        return Difference(f"{_dotted(path)} is {_short(live)}, not as applied; wanted {_short(desired)}", foreign=True)
-    if owned and isinstance(desired, Mapping):
-        return _fields(path, desired, live, owned)
-    if owned and isinstance(desired, list):
-        return _items(path, desired, live, owned)
-    # An empty block that gets fields which the server does not store (false, say) has yet to be applied with them.
-    filled = isinstance(desired, Mapping) and bool(desired) and not live
-    if not filled and _same(path, desired, live):
+def _value(owned: FieldSet, desired: Json, live: Json, parent: str, name: str) -> _Found | None:
+    if not owned.leaf:
+        if isinstance(desired, dict):
+            return _fields(owned, desired, live, _NOTHING, name)
+        if isinstance(desired, list):
+            return _items(owned, desired, live)
+    if desired == live:
         return None
-    return Difference(f"{_dotted(path)} is {_short(live)}, wanted {_short(desired)}", foreign=False)
+    # An empty block that gets fields which the server does not store (false, say) has yet to be applied with them.
+    filled = isinstance(desired, dict) and bool(desired) and not live
+    if not filled and _same(parent, name, desired, live):
+        return None
+    return _Found(f"is {_short(live)}, wanted {_short(desired)}", foreign=False)
 
 
-def _items(path: Path, desired: list[Json], live: Json, owned: Mapping[str, Json]) -> Difference | None:
+def _items(owned: FieldSet, desired: list[Json], live: Json) -> _Found | None:
     """A list whose elements merge by key."""
-    entries = {entry: msgspec.json.decode(entry[2:]) for entry in owned if entry.startswith("k:")}
+    entries = list(owned.elements)
     for item in desired:
-        entry = next((entry for entry, keys in entries.items() if _has(item, keys)), None)
+        entry = next((entry for entry in entries if _has(item, entry[0])), None)
         if entry is None:
-            return Difference(f"{_dotted(path)} lacks {_short(item)} as applied", foreign=True)
-        keys = entries.pop(entry)
+            return _Found(f"lacks {_short(item)} as applied", foreign=True)
+        entries.remove(entry)
+        keys, below = entry
         match = next((candidate for candidate in live or () if _has(candidate, keys)), None)
-        found = _value(_element(path, keys), item, match, owned[entry])
+        found = _value(below, item, match, "", "")
         if found:
-            return found
-    return next((_unwanted(_element(path, keys)) for keys in entries.values()), None)
+            return found.below(_element(keys))
+    return _unwanted().below(_element(entries[0][0])) if entries else None
 
 
-def _unwanted(path: Path) -> Difference:
-    return Difference(f"{_dotted(path)} is no longer wanted", foreign=False)
+def _unapplied(desired: Json, live: Json) -> _Found:
+    return _Found(f"is {_short(live)}, not as applied; wanted {_short(desired)}", foreign=True)
+
+
+def _unwanted() -> _Found:
+    return _Found("is no longer wanted", foreign=False)
 
 
 def _has(item: Mapping[str, Json], keys: Mapping[str, Json]) -> bool:
     return all(item.get(name) == value for name, value in keys.items())
 
 
-def _same(path: Path, desired: Json, live: Json) -> bool:
+def _same(parent: str, name: str, desired: Json, live: Json) -> bool:
     """Equality of what the server keeps whole: scalars, atomic lists and maps."""
-    if isinstance(desired, Mapping) and isinstance(live, Mapping):
+    if isinstance(desired, dict) and isinstance(live, dict):
         names = {name for name, value in desired.items() if not _empty(value)}
         return names == {name for name, value in live.items() if not _empty(value)} and all(
-            _same((*path, name), desired[name], live[name]) for name in names
+            _same(name, below, desired[below], live[below]) for below in names
         )
     if isinstance(desired, list) and isinstance(live, list):
-        return len(desired) == len(live) and all(_same(path, *pair) for pair in zip(desired, live, strict=True))
+        return len(desired) == len(live) and all(_same(parent, name, *pair) for pair in zip(desired, live, strict=True))
     if desired == live or (_empty(desired) and _empty(live)):
         return True
-    if path[-1] in _QUANTITIES or path[-2:] == ("target", "value"):
+    if name in _QUANTITIES or (parent, name) == ("target", "value"):
         return _equal(_quantity(desired), _quantity(live))
-    if path[-2:-1] and path[-2] in _QUANTITY_MAPS:
+    if parent in _QUANTITY_MAPS:
         return _equal(_milli(desired), _milli(live))
     return False
 
@@ -139,12 +186,8 @@ def _quantity(value: Json) -> Decimal | None:
         return None
 
 
-def _element(path: Path, keys: Mapping[str, Json]) -> Path:
-    return (*path[:-1], f"{path[-1]}[{','.join(str(key) for key in keys.values())}]")
-
-
-def _dotted(path: Path) -> str:
-    return ".".join(path)
+def _element(keys: Mapping[str, Json]) -> str:
+    return f"[{','.join(str(key) for key in keys.values())}]"
 
 
 def _short(value: Json) -> str:

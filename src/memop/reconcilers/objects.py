@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from enum import Enum
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -16,7 +17,12 @@ MANAGED_BY = "memcached-operator"
 
 Json = dict[str, Any]
 
-_EMPTY = msgspec.Raw(b"{}")
+# Stands for the uid of an object's controller in what is compared: see `Live.owned`.
+CONTROLLER = "controller"
+MAX_SHARED = 256
+
+_NONE = b"{}"
+_EMPTY = msgspec.Raw(_NONE)
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -63,7 +69,8 @@ class Live(msgspec.Struct, frozen=True, gc=False):
     """An object as the API server last showed it.
 
     `labels`, `annotations`, `spec`, `status` and `owned` (fieldsV1 of what the cache's field manager applied) stay JSON
-    until somebody reads them: a decoded Deployment is ten times as large.
+    until somebody reads them: a decoded Deployment is ten times as large. In `owned` CONTROLLER is the controller's
+    uid, so that the children of one shape, whosever they are, share one `owned`, and it is parsed once.
     """
 
     key: Key
@@ -85,10 +92,14 @@ class Live(msgspec.Struct, frozen=True, gc=False):
 
     def fields(self) -> Json:
         """What memop may have applied: the parts of metadata that it writes, and spec."""
+        owners = msgspec.to_builtins(self.owners)
+        for owner in owners:
+            if owner["controller"]:
+                owner["uid"] = CONTROLLER
         metadata = {
             "labels": msgspec.json.decode(self.labels),
             "annotations": msgspec.json.decode(self.annotations),
-            "ownerReferences": msgspec.to_builtins(list(self.owners)),
+            "ownerReferences": owners,
         }
         return {"metadata": metadata, "spec": msgspec.json.decode(self.spec)}
 
@@ -98,33 +109,57 @@ _decode_wire = msgspec.json.Decoder(_Wire).decode
 
 def decoder(manager: str, *, subresource: str = "") -> Callable[[bytes | msgspec.Raw], Live]:
     """Raw JSON → `Live`, for a cache whose objects `manager` applies (their `subresource`, when given)."""
+    wanted = (manager, "Apply", subresource)
+    pool: dict[bytes, bytes] = {}
+
+    def shared(value: bytes) -> bytes:
+        """One object for all equal values: most caches hold few different ones."""
+        if len(pool) > MAX_SHARED:
+            pool.clear()
+        return pool.setdefault(value, value)
 
     def decode(raw: bytes | msgspec.Raw) -> Live:
         wire = _decode_wire(raw)
         meta = wire.metadata
-        owned = next(
-            (
-                bytes(entry.fields_v1)
-                for entry in meta.managed_fields
-                if (entry.manager, entry.operation, entry.subresource) == (manager, "Apply", subresource)
-            ),
-            b"{}",
-        )
+        owners = tuple([_compact(owner, meta.name) for owner in meta.owner_references])
+        owned = _NONE
+        for entry in meta.managed_fields:
+            if (entry.manager, entry.operation, entry.subresource) == wanted:
+                owned = bytes(entry.fields_v1)
+        for owner in owners:
+            if owner.controller:
+                owned = owned.replace(owner.uid.encode(), CONTROLLER.encode())
         return Live(
-            key=Key(meta.namespace, meta.name),
+            key=Key(intern(meta.namespace), meta.name),
             uid=meta.uid,
             resource_version=int(meta.resource_version),
             generation=meta.generation,
             deleting=meta.deletion_timestamp is not None,
-            owners=tuple(meta.owner_references),
-            labels=bytes(meta.labels),
-            annotations=_without_last_applied(bytes(meta.annotations)),
-            spec=bytes(wire.spec),
-            status=bytes(wire.status),
-            owned=owned,
+            owners=owners,
+            labels=_bytes(meta.labels),
+            annotations=_without_last_applied(_bytes(meta.annotations)),
+            spec=_bytes(wire.spec),
+            status=_bytes(wire.status),
+            owned=shared(owned),
         )
 
     return decode
+
+
+def _bytes(raw: msgspec.Raw) -> bytes:
+    return _NONE if raw == _EMPTY else bytes(raw)
+
+
+def _compact(owner: OwnerReference, name: str) -> OwnerReference:
+    """The same, with its strings shared: an owner's kind with all, its name, mostly, with the object itself."""
+    return OwnerReference(
+        api_version=intern(owner.api_version),
+        kind=intern(owner.kind),
+        name=name if owner.name == name else owner.name,
+        uid=owner.uid,
+        controller=owner.controller,
+        block_owner_deletion=owner.block_owner_deletion,
+    )
 
 
 def _without_last_applied(annotations: bytes) -> bytes:
@@ -159,8 +194,9 @@ def claim(live: Live, *, owner: Live, resource: Resource, selector: Mapping[str,
     return Claim.ADOPTABLE if gone else Claim.STRANGER
 
 
-def owner_reference(owner: Key, uid: str, resource: Resource) -> Json:
-    return {
+def controlled(body: Json, owner: Key, uid: str, resource: Resource) -> Json:
+    """An apply body with a reference to its controller, the CR `owner` of kind `resource`."""
+    reference = {
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "name": owner.name,
@@ -168,6 +204,7 @@ def owner_reference(owner: Key, uid: str, resource: Resource) -> Json:
         "controller": True,
         "blockOwnerDeletion": True,
     }
+    return {**body, "metadata": {**body["metadata"], "ownerReferences": [reference]}}
 
 
 def selector_labels(name: str, instance: str) -> dict[str, str]:

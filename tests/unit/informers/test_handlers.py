@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client import CollectorRegistry
 
-from memop.informers import controller_owner, enqueue, own_key
+from memop.informers import Cause, controller_owner, enqueue, own_key
 from memop.metrics import QueueMetrics
 from memop.refs import Key
 from memop.workqueue import WorkQueue
@@ -51,30 +51,42 @@ async def taken(queue: WorkQueue[Key]) -> list[str]:
     return [(await queue.get()).name for _ in range(len(queue))]
 
 
+async def test_what_a_worker_wrote_itself_is_no_news_to_it_but_to_others(queue: WorkQueue[Key]) -> None:
+    handle = enqueue(queue, OWNER)
+    queue.add(Key("ns", "mine"))
+    held = await queue.get()
+    handle(None, owned_by("mine"), Cause.OWN)
+    handle(None, owned_by("another"), Cause.OWN)
+    queue.done(held)
+    assert await taken(queue) == ["another"]
+    handle(None, owned_by("mine"), Cause.OWN)
+    assert await taken(queue) == ["mine"]
+
+
 async def test_initial_objects_wait_behind_live_ones(queue: WorkQueue[Key]) -> None:
     handle = enqueue(queue, own_key)
-    handle(None, Child("old"), True)
-    handle(None, Child("new"), False)
+    handle(None, Child("old"), Cause.INITIAL)
+    handle(None, Child("new"), Cause.TOLD)
     assert await taken(queue) == ["new", "old"]
 
 
 async def test_both_owners_look_at_a_child_that_changed_hands(queue: WorkQueue[Key]) -> None:
-    enqueue(queue, OWNER)(owned_by("a"), owned_by("b"), False)
+    enqueue(queue, OWNER)(owned_by("a"), owned_by("b"), Cause.TOLD)
     assert await taken(queue) == ["a", "b"]
 
 
 async def test_the_owner_looks_at_a_child_that_went(queue: WorkQueue[Key]) -> None:
-    enqueue(queue, OWNER)(owned_by("a"), None, False)
+    enqueue(queue, OWNER)(owned_by("a"), None, Cause.TOLD)
     assert await taken(queue) == ["a"]
 
 
 async def test_an_update_that_does_not_matter_is_passed_over(queue: WorkQueue[Key]) -> None:
     handle = enqueue(queue, own_key, changed=another_owner)
-    handle(Child("a"), Child("a", resource_version=2), False)
+    handle(Child("a"), Child("a", resource_version=2), Cause.TOLD)
     assert len(queue) == 0
-    handle(Child("a"), Child("a", resource_version=2, uid="another"), False)
-    handle(None, Child("b"), False)
-    handle(Child("c"), None, False)
+    handle(Child("a"), Child("a", resource_version=2, uid="another"), Cause.TOLD)
+    handle(None, Child("b"), Cause.TOLD)
+    handle(Child("c"), None, Cause.TOLD)
     assert await taken(queue) == ["a", "b", "c"]
 
 

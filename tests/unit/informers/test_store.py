@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from memop.informers.store import Store
+from memop.informers.store import Cause, Store
 from memop.refs import Key
 
 
@@ -40,7 +40,7 @@ class Announcements:
     transitions: list[tuple[Obj | None, Obj | None]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)  # what a handler raises is only logged
 
-    def __call__(self, old: Obj | None, new: Obj | None, initial: bool) -> None:
+    def __call__(self, old: Obj | None, new: Obj | None, cause: Cause) -> None:
         obj = new or old
         if obj is None or old == new or self.state.get(obj.key) != old:
             self.broken.append(f"{old} -> {new}")
@@ -218,7 +218,7 @@ def test_indexes_follow_every_transition() -> None:
 
 
 def test_a_raising_handler_keeps_no_other_from_being_told(store: Store[Obj]) -> None:
-    def broken(old: Obj | None, new: Obj | None, initial: bool) -> None:
+    def broken(old: Obj | None, new: Obj | None, cause: Cause) -> None:
         raise RuntimeError
 
     store.subscribe(broken)

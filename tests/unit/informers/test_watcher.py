@@ -26,6 +26,7 @@ from memop.errors import (
     Unreachable,
 )
 from memop.informers.informer import Informer
+from memop.informers.store import Cause
 from memop.informers.watcher import MAX_BACKOFF
 from memop.metrics import InformerMetrics
 from memop.refs import SERVICES, Key, Resource
@@ -199,10 +200,10 @@ def make_bench(clock: VirtualClock) -> MakeBench:
         )
         bench = Bench(server, informer, registry, [])
 
-        def note(old: Obj | None, new: Obj | None, initial: bool) -> None:
+        def note(old: Obj | None, new: Obj | None, cause: Cause) -> None:
             name = (new or old or Obj(Key("", ""), "", 0)).key.name
             versions = (old.resource_version if old else None, new.resource_version if new else None)
-            bench.transitions.append((name, *versions, initial))
+            bench.transitions.append((name, *versions, cause is Cause.INITIAL))
 
         informer.subscribe(note)
         return bench

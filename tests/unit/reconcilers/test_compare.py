@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memop.reconcilers.compare import Difference, difference
+from memop.reconcilers.compare import Difference, FieldSet, difference
 from tests.unit.reconcilers.fields_v1 import fields_v1
 
 DESIRED: dict[str, Any] = {
@@ -72,7 +72,7 @@ CONTAINER = "spec__template__spec__containers__0"
 
 
 def test_what_the_server_made_of_our_own_apply_is_no_difference() -> None:
-    assert difference(DESIRED, live(), OWNED) is None
+    assert difference(DESIRED, live(), FieldSet(OWNED)) is None
 
 
 def test_what_others_added_beside_ours_is_no_difference() -> None:
@@ -80,7 +80,7 @@ def test_what_others_added_beside_ours_is_no_difference() -> None:
     added["metadata"]["labels"]["team"] = "blue"
     added["spec"]["template"]["spec"]["containers"].append({"name": "sidecar", "image": "mesh"})
     added["spec"]["paused"] = True
-    assert difference(DESIRED, added, OWNED) is None
+    assert difference(DESIRED, added, FieldSet(OWNED)) is None
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_what_others_added_beside_ours_is_no_difference() -> None:
     ],
 )
 def test_a_changed_value_is_named_with_its_path(changes: dict[str, Any], field: str) -> None:
-    assert field in text(difference(DESIRED, live(**changes), OWNED))
+    assert field in text(difference(DESIRED, live(**changes), FieldSet(OWNED)))
 
 
 def test_a_value_taken_over_by_somebody_else_is_a_difference_even_when_it_agrees() -> None:
     owned = copy.deepcopy(OWNED)
     del owned["f:spec"]["f:replicas"]
-    found = difference(DESIRED, live(), owned)
+    found = difference(DESIRED, live(), FieldSet(owned))
     assert found is not None
     assert (found.message, found.foreign) == ("spec.replicas is 2, not as applied; wanted 2", True)
 
@@ -116,17 +116,17 @@ def test_a_field_no_longer_wanted_is_a_difference(path: str) -> None:
     for part in parents:
         body = body[part]
     del body[last]
-    assert f"{last} is no longer wanted" in text(difference(desired, live(), OWNED))
+    assert f"{last} is no longer wanted" in text(difference(desired, live(), FieldSet(OWNED)))
 
 
 def test_an_element_no_longer_wanted_is_a_difference() -> None:
     desired = copy.deepcopy(DESIRED)
     desired["metadata"]["ownerReferences"] = []
-    assert "ownerReferences[o1] is no longer wanted" in text(difference(desired, live(), OWNED))
+    assert "ownerReferences[o1] is no longer wanted" in text(difference(desired, live(), FieldSet(OWNED)))
 
 
 def test_an_object_that_we_never_applied_differs() -> None:
-    assert difference(DESIRED, live(), {}) is not None
+    assert difference(DESIRED, live(), FieldSet({})) is not None
 
 
 @pytest.mark.parametrize(
@@ -144,24 +144,24 @@ def test_an_object_that_we_never_applied_differs() -> None:
 )
 def test_quantities_are_equal_by_value(mine: Any, stored: Any) -> None:
     body = {"spec": {"limits": {"memory": mine}}}
-    assert difference(body, {"spec": {"limits": {"memory": stored}}}, fields_v1(body)) is None
+    assert difference(body, {"spec": {"limits": {"memory": stored}}}, FieldSet(fields_v1(body))) is None
 
 
 @pytest.mark.parametrize(("mine", "stored"), [("100u", "1m"), ("0.0015", "2m"), ("1n", "1m")])
 def test_resources_are_rounded_up_to_thousandths_as_the_server_does(mine: str, stored: str) -> None:
     body = {"spec": {"limits": {"cpu": mine}}}
-    assert difference(body, {"spec": {"limits": {"cpu": stored}}}, fields_v1(body)) is None
+    assert difference(body, {"spec": {"limits": {"cpu": stored}}}, FieldSet(fields_v1(body))) is None
 
 
 @pytest.mark.parametrize("path", ["args", "labels"])
 def test_strings_elsewhere_are_not_quantities(path: str) -> None:
     body = {"spec": {path: {"x": "1000m"}}}
-    assert difference(body, {"spec": {path: {"x": "1"}}}, fields_v1(body)) is not None
+    assert difference(body, {"spec": {path: {"x": "1"}}}, FieldSet(fields_v1(body))) is not None
 
 
 def test_empties_that_the_server_drops_are_no_difference() -> None:
     body = {"spec": {"tolerations": [], "resources": {}, "nodeSelector": {}, "note": "", "hostNetwork": False}}
-    assert difference(body, {"spec": {}}, fields_v1(body)) is None
+    assert difference(body, {"spec": {}}, FieldSet(fields_v1(body))) is None
 
 
 WORDS = st.text("abc", max_size=2)
@@ -184,13 +184,13 @@ BODIES = BLOCKS.map(lambda block: {"spec": block})
 
 @given(BODIES)
 def test_any_body_equals_itself_as_applied(body: dict[str, Any]) -> None:
-    assert difference(body, body, fields_v1(body)) is None
+    assert difference(body, body, FieldSet(fields_v1(body))) is None
 
 
 @given(BODIES, BODIES)
 def test_a_changed_wish_never_goes_unnoticed(applied: dict[str, Any], wanted: dict[str, Any]) -> None:
     if not _agree(wanted, applied):
-        assert difference(wanted, applied, fields_v1(applied)) is not None
+        assert difference(wanted, applied, FieldSet(fields_v1(applied))) is not None
 
 
 def _agree(wanted: Any, applied: Any) -> bool:

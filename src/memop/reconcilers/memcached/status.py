@@ -19,16 +19,11 @@ def status(observed: Observed, problems: Sequence[Problem], *, now: str) -> Json
     desired = observed.instance.replicas if observed.instance else 0
     ready = desired > 0 and rollout.ready_replicas == desired
     conditions = [
-        DesiredCondition(
-            type=type_, status=str(holds), reason=reason, message=message, observed_generation=cr.generation
-        )
+        DesiredCondition(type_, "True" if holds else "False", reason, message, cr.generation)
         for type_, holds, reason, message in _conditions(observed, problems, desired=desired, ready=ready)
     ]
     result: Json = {
-        "conditions": [
-            condition.model_dump(exclude_none=True)
-            for condition in merge_conditions(observed.conditions, conditions, now)
-        ],
+        "conditions": merge_conditions(observed.conditions, conditions, now),
         "observedGeneration": cr.generation,
         "replicas": rollout.replicas,
         "readyReplicas": rollout.ready_replicas,
