@@ -31,8 +31,8 @@ def test_each_cr_has_its_reconciles_counted_and_timed() -> None:
 def test_the_series_of_a_cr_that_is_gone_go_with_it() -> None:
     registry = CollectorRegistry()
     metrics = OperatorMetrics(registry)
-    with metrics.reconciling(Key("ns", "cache")):
+    with metrics.reconciling(Key("ns", "pool-1")):
         pass
-    metrics.forget(Key("ns", "cache"))
+    metrics.forget(Key("ns", "pool-1"))
     metrics.forget(Key("ns", "never-seen"))
-    assert "cache" not in generate_latest(registry).decode()
+    assert "pool-1" not in generate_latest(registry).decode()
