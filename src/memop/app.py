@@ -144,6 +144,8 @@ class App:
             "memcached",
             queue,
             reconciler.reconcile,
+            # What cannot be seen now may have been taken back: no wish is acted on while its watch is broken.
+            gate=lambda: memcacheds.current,
             workers=settings.max_concurrent_reconciles,
             clock=clock,
             metrics=ControllerMetrics(registry),

@@ -14,6 +14,8 @@ from memop.metrics import ControllerMetrics
 from memop.refs import Key
 from memop.workqueue import ShutDown, WorkQueue
 
+GATE_PAUSE = 0.1  # seconds between two looks at a closed gate
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -42,7 +44,7 @@ Outcome = Done | Failed | Terminal
 
 
 class Controller:
-    """Runs `reconcile` for every key of `queue`, in `workers` tasks of one loop.
+    """Runs `reconcile` for every key of `queue`, in `workers` tasks of one loop; begins none while `gate()` is False.
 
     A reconcile says what became of the key by what it returns or raises: `Done`; `TerminalError`, not retried; any
     other exception, retried with the queue's backoff, or after the server's Retry-After if that is longer. A `Conflict`
@@ -59,11 +61,13 @@ class Controller:
         workers: int,
         clock: Clock,
         metrics: ControllerMetrics,
+        gate: Callable[[], bool] = lambda: True,
         timeout: float | None = None,
     ) -> None:
         self.name = name
         self._queue = queue
         self._reconcile = reconcile
+        self._gate = gate
         self._workers = workers
         self._clock = clock
         self._timeout = timeout
@@ -95,6 +99,10 @@ class Controller:
                 return
             self._active += 1
             try:
+                while not self._gate():
+                    if self._queue.shutting_down:
+                        return
+                    await self._clock.sleep(GATE_PAUSE)
                 await self._process(key)
             finally:
                 self._active -= 1

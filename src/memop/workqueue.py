@@ -62,7 +62,7 @@ class WorkQueue(Generic[K]):
         self._order = 0
         self._timer: asyncio.TimerHandle | None = None
         self._getters: deque[asyncio.Future[None]] = deque()
-        self._shutting_down = False
+        self.shutting_down = False
         self._drained = asyncio.Event()
 
         labels = (name, name)
@@ -80,7 +80,7 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, *, priority: int = LIVE, unless_held: bool = False) -> None:
         """Hand `key` out as soon as its turn comes; `unless_held`: not if a worker holds it, who knows already."""
-        if self._shutting_down:
+        if self.shutting_down:
             return
         if key in self._processing:
             if unless_held:
@@ -105,7 +105,7 @@ class WorkQueue(Generic[K]):
 
     def add_after(self, key: K, seconds: float, *, priority: int = LIVE) -> None:
         """Add `key` in `seconds`, unless it is to be added earlier already."""
-        if self._shutting_down:
+        if self.shutting_down:
             return
         self._retries.inc()
         if seconds <= 0:
@@ -167,12 +167,12 @@ class WorkQueue(Generic[K]):
         self._work_duration.observe(now - self._processing.pop(key))
         if (priority := self._again.pop(key, None)) is not None:
             self._enqueue(key, priority, now)
-        elif self._shutting_down:
+        elif self.shutting_down:
             self._announce_if_drained()
 
     def shut_down(self, *, drop_waiting: bool = False) -> None:
         """Accept no more keys; with `drop_waiting`, hand out none either (the next leader lists them all anyway)."""
-        self._shutting_down = True
+        self.shutting_down = True
         self._delayed.clear()
         self._heap.clear()
         if self._timer is not None:
@@ -227,7 +227,7 @@ class WorkQueue(Generic[K]):
             heapq.heappop(self._heap)
 
     def _is_drained(self) -> bool:
-        return self._shutting_down and not self._again and self._highest() is None
+        return self.shutting_down and not self._again and self._highest() is None
 
     def _announce_if_drained(self) -> None:
         if not self._is_drained():

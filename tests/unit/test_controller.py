@@ -28,10 +28,14 @@ class Bench:
     clock: VirtualClock
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     times: list[float] = field(default_factory=list)
+    open: bool = True
 
     def __post_init__(self) -> None:
         self.queue: WorkQueue[Key] = WorkQueue("memcached", clock=self.clock, metrics=QueueMetrics(self.registry))
         self.metrics = ControllerMetrics(self.registry)
+
+    def gate(self) -> bool:
+        return self.open
 
     def controller(self, reconcile: Reconcile, *, workers: int = 1, timeout: float | None = None) -> Controller:
         async def timed(key: Key) -> Done:
@@ -45,6 +49,7 @@ class Bench:
             workers=workers,
             clock=self.clock,
             metrics=self.metrics,
+            gate=self.gate,
             timeout=timeout,
         )
 
@@ -87,6 +92,28 @@ async def test_done_is_not_looked_at_again(bench: Bench) -> None:
     assert len(bench.times) == 1
     assert bench.results() == {"success": 1}
     assert bench.metric("reconcile_time_seconds_count") == 1
+
+
+async def test_nothing_is_begun_before_the_gate_opens(bench: Bench) -> None:
+    bench.open = False
+    async with bench.running(raising(), workers=2):
+        bench.queue.add(A)
+        bench.queue.add(B)
+        await asyncio.sleep(60)
+        assert bench.times == []
+        bench.open = True
+        await asyncio.sleep(1)
+        assert len(bench.times) == 2
+
+
+async def test_a_closed_gate_keeps_nobody_from_ending(bench: Bench) -> None:
+    bench.open = False
+    async with bench.running(raising()):
+        bench.queue.add(A)
+        await asyncio.sleep(60)
+        started = bench.clock.monotonic()
+    assert bench.clock.monotonic() - started < 1
+    assert bench.times == []
 
 
 async def test_done_after_is_looked_at_again_then(bench: Bench) -> None:

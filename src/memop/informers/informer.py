@@ -94,6 +94,14 @@ class Informer(Generic[T]):
         for scope in self._scopes:
             await scope.settled.wait()
 
+    @property
+    def current(self) -> bool:
+        """Whether the cache is, as far as can be known, what the server has; refused namespaces aside.
+
+        Not from when a watch broke until the server has answered again, and with no older state.
+        """
+        return all(watcher.current for watcher in self._watchers)
+
     def health(self) -> str | None:
         """None when every list and watch fares well, else which does not, since when and why."""
         problems = [

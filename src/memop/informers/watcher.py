@@ -166,6 +166,8 @@ class Watcher:
     ) -> None:
         self.namespace = namespace
         self.problem: Problem | None = None
+        # Whether the sink was told what the server has, as far as can be known, or the server refuses to tell.
+        self.current = False
         self._client = client
         self._resource = resource
         self._sink = sink
@@ -188,6 +190,7 @@ class Watcher:
                 case Listing():
                     state = await self._list(state)
                 case Watching():
+                    self.current = True
                     state = await self._watch(state)
                 case Resuming():
                     state = await self._resume(state)
@@ -226,6 +229,7 @@ class Watcher:
         )
 
     async def _resume(self, state: Resuming) -> State:
+        self.current = False
         try:
             self._check_stale(_version(await self._ask(limit=1)))
         except HistoryLost:
@@ -275,6 +279,7 @@ class Watcher:
             self._stale_answers = 0
             return
         self._stale_answers += 1
+        self._failures = 0  # this is no outage: ask again soon
         told = f"a list as of {version}, although {horizon} was told before"
         if self._stale_answers < STALE_ANSWERS:
             raise BadResponse(told)
@@ -285,6 +290,7 @@ class Watcher:
 
     async def _failed(self, error: Exception, *, resume: State) -> State:
         """Report, wait, and go on: where we were after a connection's trouble, else from the start."""
+        self.current = isinstance(error, NotFound | Forbidden)
         self._report(error)
         delay = min(BASE_BACKOFF * 2 ** min(self._failures, 16), MAX_BACKOFF) * self._rng.uniform(0.5, 1.0)
         self._failures += 1

@@ -482,6 +482,31 @@ async def test_a_watch_never_waits_for_a_version_that_the_server_has_yet_to_reac
     assert [verb for verb, _, _ in bench.server.asked] == ["list", "watch", "list", "list"]
 
 
+async def test_a_cache_is_current_but_for_when_its_watch_is_broken(make_bench: MakeBench) -> None:
+    bench = make_bench([page(10)], [[5.0, Unreachable("cut")], [FOREVER]])
+    bench.server.checks = [Unreachable("down"), Unreachable("down"), page(10)]
+    known = {}
+
+    async def look() -> None:
+        for second in range(10):
+            known[second] = bench.informer.current
+            await asyncio.sleep(1)
+
+    with quiet():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(look())
+            await bench.run(20)
+    assert [second for second, current in known.items() if not current] == [0, 5, 6, 7, 8]
+    assert known[9]
+
+
+async def test_a_kind_that_is_refused_keeps_nobody_waiting(make_bench: MakeBench) -> None:
+    bench = make_bench([page(10), *[Forbidden("no")] * 50], [Gone("410")])
+    with quiet():
+        await bench.run(20)
+    assert bench.informer.current
+
+
 async def test_one_stale_answer_is_no_history_set_back(make_bench: MakeBench) -> None:
     bench = make_bench([page(100, wire("a", 90)), page(110, wire("a", 90))], [[70.0]])
     bench.server.checks = [page(60)]
