@@ -9,9 +9,10 @@ CLUSTER := $(BIN)/python -m hack.cluster
 READY := .venv/.ready
 E2E_CLUSTER := e2e
 API_CLUSTER := api
+FAULTS_CLUSTER := faults
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test check lint types arrows unit test-api test-e2e format crds lock cluster cluster-down clean
+.PHONY: help setup demo demo-down test check lint types arrows unit test-api test-faults test-e2e bench format crds lock cluster cluster-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +32,7 @@ demo: setup ## a cluster, the operator, a Memcached with 2 pods, a value read ba
 
 demo-down: cluster-down ## end the demo and its cluster
 
-test: check unit test-api test-e2e ## everything CI runs: checks, unit tests, real API server, real pods
+test: check unit test-api test-faults test-e2e ## everything CI runs: checks, unit tests, real API server, faults, real pods
 
 check: lint types arrows ## ruff, mypy, import-linter
 
@@ -53,10 +54,18 @@ test-api: setup ## tests against a real API server (level 1, no root needed)
 	@code=0; $(CLUSTER) exec --name $(API_CLUSTER) -- $(BIN)/pytest tests/apiserver || code=$$?; \
 	  $(CLUSTER) down --name $(API_CLUSTER); exit $$code
 
+test-faults: setup ## trouble of every kind between memop and a real API server (level 2, no root needed)
+	@$(CLUSTER) up --level 2 --name $(FAULTS_CLUSTER)
+	@code=0; $(CLUSTER) exec --name $(FAULTS_CLUSTER) -- $(BIN)/pytest tests/faults || code=$$?; \
+	  $(CLUSTER) down --name $(FAULTS_CLUSTER); exit $$code
+
 test-e2e: setup ## tests against real pods (root on Linux; they reach pods by address, which kind does not allow)
 	@$(CLUSTER) up --level 3 --provider binaries --name $(E2E_CLUSTER)
 	@code=0; $(CLUSTER) exec --name $(E2E_CLUSTER) -- $(BIN)/pytest tests/e2e || code=$$?; \
 	  $(CLUSTER) down --name $(E2E_CLUSTER); exit $$code
+
+bench: setup ## what an operator costs: time, CPU, memory, requests; N=1000, BENCH_ARGS="--help"
+	@$(BIN)/python -m hack.bench --n $(or $(N),1000) $(BENCH_ARGS)
 
 format: setup ## ruff: mend what can be mended
 	@$(BIN)/ruff check --fix --quiet || true

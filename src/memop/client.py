@@ -37,6 +37,7 @@ from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import msgspec
+from aiohttp.client import IDEMPOTENT_METHODS
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from prometheus_client import Counter
@@ -775,6 +776,7 @@ class Client:
                 data=call.data,
                 headers=headers,
                 allow_redirects=False,
+                middlewares=None if call.method in IDEMPOTENT_METHODS else (),
                 timeout=call.limits or self._timeout,
                 ssl=credentials.tls or True,
                 server_hostname=self._connection.tls_server_name,
@@ -869,7 +871,7 @@ class _ConnectionBroke(aiohttp.ClientConnectionError):
 
 
 async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Send once: what is tried again is decided here, not in aiohttp, which has no switch for it."""
+    """Send once: what is tried again is decided here, not in aiohttp, which repeats idempotent methods unasked."""
     try:
         return await send(request)
     except aiohttp.ClientConnectorError:

@@ -91,7 +91,7 @@ class Match:
 
 @dataclass(slots=True)
 class Rule:
-    """`fault` instead of the `nth` match and the `times - 1` after it; `fired` counts."""
+    """`fault` instead of the `nth` match and the `times - 1` after it; `fired` counts, `taken` are the requests."""
 
     match: Callable[[Request], bool]
     fault: "Fault"
@@ -99,14 +99,17 @@ class Rule:
     times: int = 1
     seen: int = 0
     fired: int = 0
+    taken: list[Request] = field(default_factory=list)
 
     def takes(self, request: Request) -> bool:
         if not self.match(request):
             return False
         self.seen += 1
-        taken = self.nth <= self.seen < self.nth + self.times
-        self.fired += taken
-        return taken
+        if not self.nth <= self.seen < self.nth + self.times:
+            return False
+        self.fired += 1
+        self.taken.append(request)
+        return True
 
 
 class Exchange:
@@ -126,6 +129,10 @@ class Exchange:
         else:
             await self.answer(await self.forward())
 
+    async def newest(self) -> bytes:
+        """A list of all that the request's path names, as of now, whatever its query."""
+        return await self.proxy.fetch(self._incoming.path)
+
     async def forward(self) -> Reply:
         """Let the API server act; memop hears nothing yet."""
         async with self._upstream() as response:
@@ -133,9 +140,13 @@ class Exchange:
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The lines of a watch as the API server sends them, each with its newline."""
+        """The lines of a watch as the API server sends them, each with its newline; a refusal is passed on."""
         async with self._upstream() as response:
-            yield _lines(response)
+            if response.status == 200:
+                yield _lines(response)
+            else:
+                await self.answer(Reply(response.status, await response.read(), _headers(response)))
+                yield _nothing()
 
     async def answer(self, reply: Reply) -> None:
         """What memop hears; `reply` may be anybody's invention."""
@@ -144,15 +155,34 @@ class Exchange:
         await self.response.prepare(self._incoming)
         await self.response.write_eof()
 
+    async def answer_partly(self, reply: Reply, size: int) -> None:
+        """Promise all of `reply`, and break the connection after `size` bytes of its body."""
+        headers = {**reply.headers, "Content-Length": str(len(reply.body))}
+        self.response = web.StreamResponse(status=reply.status, headers=headers)
+        await self.response.prepare(self._incoming)
+        await self.response.write(reply.body[:size])
+        self.reset()
+
     async def stream(self, lines: AsyncIterator[bytes], *, finish: bool = True) -> None:
         """Answer a watch with `lines`; with `finish` the stream ends properly after them."""
+        await self.send(b"")
+        async for line in lines:
+            await self.send(line)
+        if finish:
+            await self.finish()
+
+    async def send(self, data: bytes) -> None:
+        """Some of a watch's answer, which begins with the first call, be it empty."""
         if self.response is None:
             self.response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await self.response.prepare(self._incoming)
-        async for line in lines:
-            await self.proxy.thawed()
-            await self.response.write(line)
-        if finish:
+        await self.proxy.thawed()
+        if data:
+            await self.response.write(data)
+
+    async def finish(self) -> None:
+        """End a watch properly."""
+        if self.response is not None:
             await self.response.write_eof()
 
     def reset(self) -> None:
@@ -211,6 +241,10 @@ class FaultProxy:
         self._thread.join()
         self._loop.close()
 
+    def get(self, path: str) -> bytes:
+        """For the test's own eyes, straight from the API server."""
+        return self._call(self.fetch(path))
+
     def freeze(self) -> None:
         """Hold everything from now on, in both directions: connections stay open and nothing passes."""
         self._loop.call_soon_threadsafe(self._thawed.clear)
@@ -263,6 +297,11 @@ class FaultProxy:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def fetch(self, path: str) -> bytes:
+        async with self.session.get(self.upstream + path) as response:
+            response.raise_for_status()
+            return await response.read()
 
     async def _close(self) -> None:
         await self._runner.cleanup()
@@ -322,6 +361,11 @@ def _request(incoming: web.Request) -> Request:
 
 def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
     return {name: response.headers[name] for name in ("Content-Type", "Retry-After") if name in response.headers}
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -72,35 +72,47 @@ def observe(
     deployments: StoreReader[Live],
     default_image: str,
     found: Live | None = None,
+    before: Observed | None = None,
 ) -> Observed | None:
     """None where there is no such CR, or it is being deleted: garbage collection does the rest.
 
     `found` is a Deployment of this name that was looked up because the cache, which knows only our labels, has none.
+    `before` is what was observed a moment ago: what has not changed since is not read again.
     """
     cr = memcacheds.get(key)
     if cr is None or cr.deleting:
         return None
-    annotations: Mapping[str, str] = msgspec.json.decode(cr.annotations)
-    instance, invalid = None, ""
-    try:
-        spec = MemcachedSpec.model_validate_json(cr.spec)
-        instance = Instance(key, spec, spec.image or default_image, annotations.get(RESTART_TRIGGER))
-    except ValidationError as error:
-        invalid = "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    told = _told(cr.status)
     workload = deployments.get(key) or found
     if workload is not None and (workload.owner is None or workload.owner.uid != cr.uid):
         workload = None
+    if before is not None and (before.cr, before.workload) == (cr, workload):
+        return before
+    told = _told(cr.status)
+    if before is not None and (before.cr.spec, before.cr.annotations) == (cr.spec, cr.annotations):
+        instance, invalid, paused = before.instance, before.invalid, before.paused
+    else:
+        annotations: Mapping[str, str] = msgspec.json.decode(cr.annotations)
+        instance, invalid = _instance(cr, default_image, annotations.get(RESTART_TRIGGER))
+        paused = annotations.get(PAUSED) == "true"
     return Observed(
         cr=cr,
         conditions=told.conditions,
         told_generation=told.observed_generation,
         instance=instance,
         invalid=invalid,
-        paused=annotations.get(PAUSED) == "true",
+        paused=paused,
         workload=workload,
         rollout=msgspec.json.decode(workload.status, type=Rollout) if workload is not None else Rollout(),
     )
+
+
+def _instance(cr: Live, default_image: str, restart_trigger: str | None) -> tuple[Instance | None, str]:
+    """The CR as builders take it, or None and why its spec cannot be read."""
+    try:
+        spec = MemcachedSpec.model_validate_json(cr.spec)
+    except ValidationError as error:
+        return None, "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return Instance(cr.key, spec, spec.image or default_image, restart_trigger), ""
 
 
 def _told(status: bytes) -> _LiveStatus:

@@ -67,13 +67,14 @@ class MemcachedReconciler:
             await self._tell(observed, children, problems, found)
             return _next(children)
 
-    def _observe(self, key: Key, found: Live | None = None) -> Observed | None:
+    def _observe(self, key: Key, *, found: Live | None = None, before: Observed | None = None) -> Observed | None:
         return observe(
             key,
             memcacheds=self._memcacheds,
             deployments=self._deployments,
             default_image=self._default_image,
             found=found,
+            before=before,
         )
 
     async def _tell(
@@ -83,7 +84,7 @@ class MemcachedReconciler:
 
         Where the CR moved on meanwhile its key is queued again already, and that pass tells.
         """
-        observed = self._observe(acted_on.cr.key, found)
+        observed = self._observe(acted_on.cr.key, found=found, before=acted_on)
         if observed is None or (observed.cr.uid, observed.cr.generation) != (acted_on.cr.uid, acted_on.cr.generation):
             return
         problems = [*problems, *(child.problem for child in children if child.problem)]
