@@ -38,7 +38,6 @@ from memop.reconcilers.objects import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, 
 from memop.refs import DEPLOYMENTS, MEMCACHEDS, POD_DISRUPTION_BUDGETS, SERVICES, Key, Resource
 from memop.server import Health, ReloadingCertificate, Server, TokenGate
 from memop.settings import Settings
-from memop.webhooks.certificates import self_signed
 from memop.workqueue import WorkQueue
 
 T = TypeVar("T")
@@ -191,6 +190,8 @@ class App:
         directory = self._settings.metrics_cert_path
         if directory:
             return ReloadingCertificate(Path(directory, "tls.crt"), Path(directory, "tls.key"))
+        from memop.webhooks.certificates import self_signed  # noqa: PLC0415 - 9 MiB that few need
+
         certificate = ReloadingCertificate()
         own = self_signed(["localhost", socket.gethostname()], now=self._clock.now(), days=3650)
         certificate.use(own.cert_pem, own.key_pem)
