@@ -286,8 +286,9 @@ class FaultProxy:
     async def _open(self) -> str:
         self._thawed = asyncio.Event()
         self._thawed.set()
+        self._connector = aiohttp.TCPConnector(limit=0, ssl=self._tls)
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),
+            connector=self._connector,
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
         )
@@ -310,6 +311,7 @@ class FaultProxy:
         for handler in handlers:
             handler.cancel()
         await asyncio.gather(*handlers, return_exceptions=True)
+        await self._connector.close(abort_ssl=True)  # a polite end of TLS would outlast the loop
         await self.session.close()
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
