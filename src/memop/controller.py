@@ -62,7 +62,6 @@ class Controller:
         clock: Clock,
         metrics: ControllerMetrics,
         gate: Callable[[], bool] = lambda: True,
-        timeout: float | None = None,
     ) -> None:
         self.name = name
         self._queue = queue
@@ -70,7 +69,6 @@ class Controller:
         self._gate = gate
         self._workers = workers
         self._clock = clock
-        self._timeout = timeout
         self._active = 0
         # A labelled child costs a lookup under a lock: once, here. It also makes each series exist from the start.
         self._succeeded = metrics.total.labels(name, "success")
@@ -123,14 +121,12 @@ class Controller:
 
     async def _attempt(self, key: Key) -> Outcome:
         try:
-            async with asyncio.timeout(self._timeout) as deadline:
-                return await self._reconcile(key)
+            return await self._reconcile(key)
         except Exception as error:
             leaves = list(_leaves(error))
             if all(isinstance(leaf, TerminalError) for leaf in leaves):
                 return Terminal(error)
-            timed_out = isinstance(error, TimeoutError) and deadline.expired()
-            if not timed_out and not all(isinstance(leaf, MemopError) for leaf in leaves):
+            if not all(isinstance(leaf, MemopError) for leaf in leaves):
                 self._panics.inc()
                 log.exception("reconcile panicked")
             return Failed(error)

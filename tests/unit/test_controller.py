@@ -37,7 +37,7 @@ class Bench:
     def gate(self) -> bool:
         return self.open
 
-    def controller(self, reconcile: Reconcile, *, workers: int = 1, timeout: float | None = None) -> Controller:
+    def controller(self, reconcile: Reconcile, *, workers: int = 1) -> Controller:
         async def timed(key: Key) -> Done:
             self.times.append(self.clock.monotonic())
             return await reconcile(key)
@@ -50,7 +50,6 @@ class Bench:
             clock=self.clock,
             metrics=self.metrics,
             gate=self.gate,
-            timeout=timeout,
         )
 
     @asynccontextmanager
@@ -204,31 +203,6 @@ async def test_a_group_of_errors_is_judged_by_its_leaves(
     assert bench.results() == result
     assert bench.metric("reconcile_panics_total") == panics
     assert bench.metric("terminal_reconcile_errors_total") == terminal
-
-
-async def test_a_reconcile_that_hangs_is_given_up_and_retried(bench: Bench) -> None:
-    hangs = [True]
-
-    async def reconcile(key: Key) -> Done:
-        if hangs.pop() if hangs else False:
-            await asyncio.sleep(7200)
-        return Done()
-
-    with capture_logs():
-        async with bench.running(reconcile, timeout=30):
-            bench.queue.add(A)
-            await asyncio.sleep(60)
-    assert bench.times[1] - bench.times[0] == pytest.approx(30.005)
-    assert bench.results() == {"error": 1, "success": 1}
-    assert bench.metric("reconcile_panics_total") == 0
-
-
-async def test_a_timeout_of_the_reconcilers_own_making_is_a_bug(bench: Bench) -> None:
-    with capture_logs():
-        async with bench.running(raising(TimeoutError()), timeout=30):
-            bench.queue.add(A)
-            await asyncio.sleep(60)
-    assert bench.metric("reconcile_panics_total") == 1
 
 
 async def test_no_key_is_reconciled_twice_at_a_time(bench: Bench) -> None:

@@ -458,7 +458,9 @@ class MemcachedSpec(Model):
         "Default: memory derived from maxMemoryMB, maxConnections and threads.",
     )
     memcached: MemcachedConfig = Field(
-        default=MemcachedConfig(), description="Settings of the memcached process. Default: its fields' defaults."
+        # A factory: pydantic would copy a default that is a model, deeply, for every CR.
+        default_factory=MemcachedConfig,
+        description="Settings of the memcached process. Default: its fields' defaults.",
     )
     high_availability: HighAvailability | None = Field(
         default=None, description="How pods are spread, and how gently they go. Default: none."

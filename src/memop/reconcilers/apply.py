@@ -143,7 +143,7 @@ class Applier:
             live = await self.find(kind, key)
         if live is None:
             try:
-                return await self._write(owner, key, body, None, Difference(f"{kind} is missing", foreign=True))
+                return await self._write(owner, key, body, None, Difference("is missing", foreign=True).below(kind))
             except Conflict:
                 live = await self.find(kind, key)
                 if live is None:
@@ -237,7 +237,7 @@ class Applier:
             raw = await self._client.apply_status(self._resource, owner.key, body, manager=self._manager)
         except NotFound:
             return False
-        log.debug("status", field=found.message)
+        log.debug("status", field=found)
         self._owners.wrote(raw)
         return True
 

@@ -9,7 +9,7 @@ Format: structured-merge-diff, fieldpath/serialize.go.
 
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -45,27 +45,32 @@ class FieldSet:
         ]
 
 
-class Difference(NamedTuple):
+class Difference:
     """Why a write is necessary: the field and what is wrong with it; `foreign` where somebody else changed it."""
 
-    message: str
-    foreign: bool
+    __slots__ = ("_path", "_problem", "_values", "foreign")
 
-
-class _Found:
-    """A difference on its way up: each level puts its name before the path, so that equal objects build none."""
-
-    __slots__ = ("foreign", "path", "problem")
-
-    def __init__(self, problem: str, *, foreign: bool) -> None:
-        self.path = ""
-        self.problem = problem
+    def __init__(self, problem: str, *values: Json, foreign: bool) -> None:
+        """`problem` has a `{}` for each of the values."""
+        self._path: list[str] = []
+        self._problem = problem
+        self._values = values
         self.foreign = foreign
 
-    def below(self, name: str) -> "_Found":
-        """The same, seen from one level up."""
-        separator = "." if self.path and not self.path.startswith("[") else ""
-        self.path = f"{name}{separator}{self.path}"
+    @property
+    def message(self) -> str:
+        """In words. Made when asked for: most differences are only acted on."""
+        path = ".".join(reversed(self._path)).replace(".[", "[")
+        return f"{path} {self._problem.format(*map(_short, self._values))}".strip()
+
+    def __str__(self) -> str:
+        return self.message
+
+    __repr__ = __str__  # as logs show it
+
+    def below(self, name: str) -> "Difference":
+        """The same, seen from one level up: equal objects never build a path."""
+        self._path.append(name)
         return self
 
 
@@ -74,13 +79,12 @@ def difference(desired: Mapping[str, Json], live: Mapping[str, Json], owned: Fie
 
     `desired` is an apply body, `live` the same parts of the live object, `owned` what the server says that we applied.
     """
-    found = _fields(owned, desired, live, _OBJECT)
-    return Difference(f"{found.path} {found.problem}", found.foreign) if found else None
+    return _fields(owned, desired, live, _OBJECT)
 
 
 def _fields(
     owned: FieldSet, desired: Mapping[str, Json], live: Json, identity: frozenset[str] = _NOTHING, name: str = ""
-) -> _Found | None:
+) -> Difference | None:
     fields, known = owned.fields, 0
     for field, value in desired.items():
         below = fields.get(field)
@@ -101,7 +105,7 @@ def _fields(
     return None
 
 
-def _value(owned: FieldSet, desired: Json, live: Json, parent: str, name: str) -> _Found | None:
+def _value(owned: FieldSet, desired: Json, live: Json, parent: str, name: str) -> Difference | None:
     if not owned.leaf:
         if isinstance(desired, dict):
             return _fields(owned, desired, live, _NOTHING, name)
@@ -113,16 +117,16 @@ def _value(owned: FieldSet, desired: Json, live: Json, parent: str, name: str) -
     filled = isinstance(desired, dict) and bool(desired) and not live
     if not filled and _same(parent, name, desired, live):
         return None
-    return _Found(f"is {_short(live)}, wanted {_short(desired)}", foreign=False)
+    return Difference("is {}, wanted {}", live, desired, foreign=False)
 
 
-def _items(owned: FieldSet, desired: list[Json], live: Json) -> _Found | None:
+def _items(owned: FieldSet, desired: list[Json], live: Json) -> Difference | None:
     """A list whose elements merge by key."""
     entries = list(owned.elements)
     for item in desired:
         entry = next((entry for entry in entries if _has(item, entry[0])), None)
         if entry is None:
-            return _Found(f"lacks {_short(item)} as applied", foreign=True)
+            return Difference("lacks {} as applied", item, foreign=True)
         entries.remove(entry)
         keys, below = entry
         match = next((candidate for candidate in live or () if _has(candidate, keys)), None)
@@ -132,12 +136,12 @@ def _items(owned: FieldSet, desired: list[Json], live: Json) -> _Found | None:
     return _unwanted().below(_element(entries[0][0])) if entries else None
 
 
-def _unapplied(desired: Json, live: Json) -> _Found:
-    return _Found(f"is {_short(live)}, not as applied; wanted {_short(desired)}", foreign=True)
+def _unapplied(desired: Json, live: Json) -> Difference:
+    return Difference("is {}, not as applied; wanted {}", live, desired, foreign=True)
 
 
-def _unwanted() -> _Found:
-    return _Found("is no longer wanted", foreign=False)
+def _unwanted() -> Difference:
+    return Difference("is no longer wanted", foreign=False)
 
 
 def _has(item: Mapping[str, Json], keys: Mapping[str, Json]) -> bool:
