@@ -550,7 +550,7 @@ class Client:
 
         The server ends it after `timeout` seconds. An in-stream ERROR event is an event like any other: see
         `status_error`. Raises: Gone; while iterating, RequestTimeout when not even bookmarks come, BadResponse when
-        the stream is cut short or a line exceeds MAX_LINE, Unreachable when the connection breaks.
+        the stream ends within a line or a line exceeds MAX_LINE, Unreachable when the connection breaks.
         """
         request = ("watch", resource, namespace)
         url = self._url(
@@ -902,6 +902,8 @@ class _Lines(AsyncIterator[bytes]):
     async def _receive(self) -> None:
         try:
             data = await self._content.readany()
+        except aiohttp.ClientPayloadError as error:  # the connection broke within a chunk: no worse than between two
+            raise Unreachable(f"the stream broke off: {error}", request=_text(self._request)) from error
         except _FOREIGN as error:
             raise _foreign_error(error, _text(self._request)) from error
         if not data:

@@ -313,6 +313,7 @@ class FaultProxy:
         await asyncio.gather(*handlers, return_exceptions=True)
         await self._connector.close(abort_ssl=True)  # a polite end of TLS would outlast the loop
         await self.session.close()
+        await asyncio.sleep(0.05)  # transports are closed by callbacks, which the loop must live to run
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
         body = await incoming.read()

@@ -638,6 +638,18 @@ async def test_a_watch_cut_within_a_line_is_a_bad_response() -> None:
             await anext(lines)
 
 
+async def test_a_watch_whose_connection_breaks_can_go_on_from_its_last_line() -> None:
+    half = OK + b'Transfer-Encoding: chunked\r\n\r\n8\r\n{"a":1}\n\r\n8\r\n{"b"'
+    async with (
+        speaking(_says(half)) as url,
+        client(url) as api,
+        api.watch(SERVICES, resource_version="1", timeout=10) as lines,
+    ):
+        assert await anext(lines) == b'{"a":1}'
+        with pytest.raises(Unreachable, match="broke off"):
+            await anext(lines)
+
+
 async def test_a_silent_watch_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WATCH_SILENCE", 0.02)
     hold = asyncio.Event()

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from memop.clock import Clock
-from memop.errors import ApiError, Conflict, NamespaceTerminating, NotFound, Rejected
+from memop.errors import ApiError, BadResponse, Conflict, NamespaceTerminating, NotFound, Rejected
 from memop.informers.informer import Informer
 from memop.metrics import OperatorMetrics
 from memop.reconcilers.compare import Difference, FieldSet, difference
@@ -95,25 +95,49 @@ class Applier:
         self._brakes: dict[Key, dict[tuple[str, str], _Brake]] = {}  # owner -> (kind, name) of the child
         self._strangers: dict[Key, set[tuple[str, str]]] = {}  # owner -> (kind, name) of others' objects in the way
 
-    async def children(self, owner: Live, wanted: Sequence[Json], selector: Mapping[str, str]) -> list[Child]:
+    async def children(
+        self, owner: Live, wanted: Sequence[Json], selector: Mapping[str, str], *, first: bool
+    ) -> list[Child]:
         """Bring the children of `owner` to `wanted` (apply bodies without owner reference), and delete its others.
 
         Only what is ours is touched, and only where it differs. The cache holds what carries our labels, so an object
         that it does not know may still exist: it is made by an apply that refuses to change one, and looked at where it
         is there. The uid that was seen travels in every later apply: a forced one must never take over a stranger's.
+        Before anything is made again or adopted, the owner itself is looked up (`first`: it never had children): its
+        watch may lag, and what is made for an owner that is gone is garbage, adopted objects included.
 
         Raises: ApiError that is no verdict on an object (unreachable, throttled, conflict): try again later;
         NamespaceTerminating.
         """
+        held = [self._children[body["kind"]][1].reader.get(_key(owner, body)) for body in wanted]
+        if any(not first if live is None else _controller(live) != owner.uid for live in held):
+            await self._confirm(owner)
         children = [self._told(await self._child(owner, desired, selector)) for desired in wanted]
         names = {(desired["kind"], desired["metadata"]["name"]) for desired in wanted}
         for kind, (resource, informer) in self._children.items():
             live = informer.reader.get(owner.key)
             if live is None or live.deleting or (kind, live.key.name) in names:
                 continue
-            if live.owner is not None and live.owner.uid == owner.uid:
+            if _controller(live) == owner.uid:
                 children.append(self._told(await self._delete(kind, resource, informer, live)))
         return children
+
+    async def _confirm(self, owner: Live) -> None:
+        """Raises: Conflict where the owner is gone or going, and then the cache knows."""
+        try:
+            live = self._seen(self._owners, await self._client.get(self._resource, owner.key))
+        except NotFound:
+            self._owners.deleted(owner.key, owner.uid)
+            live = None
+        if live is None or live.uid != owner.uid or live.deleting:
+            raise Conflict(f"{self._resource.kind} {owner.key} is not the one any more that is known")
+
+    def _seen(self, informer: Informer[Live], answer: bytes) -> Live:
+        """The object that the API server answers with, which the cache now knows too."""
+        live = informer.wrote(answer)
+        if live is None:
+            raise BadResponse(f"not {informer.name}: {answer[:100]!r}")
+        return live
 
     def _told(self, child: Child) -> Child:
         self._metrics.resources.labels(child.kind, child.result).inc()
@@ -134,7 +158,7 @@ class Applier:
         self._strangers.pop(owner, None)
 
     async def _child(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
-        kind, key = desired["kind"], Key(owner.key.namespace, desired["metadata"]["name"])
+        kind, key = desired["kind"], _key(owner, desired)
         body = controlled(desired, owner.key, CONTROLLER, self._resource)
         informer = self._children[kind][1]
         live = informer.reader.get(key)
@@ -181,8 +205,7 @@ class Applier:
         except Rejected as error:
             problem = ("Rejected", f"{kind} {key}: {error.message}")
             return Child(kind, key.name, "rejected", found.message, problem=problem, error=error)
-        stored = informer.wrote(raw)
-        left = self._difference(body, stored) if stored is not None else None
+        left = self._difference(body, self._seen(informer, raw))
         if left is not None:
             pause = min(brake.pause * 2, MAX_PAUSE) if brake is not None else FIRST_PAUSE
             self._brakes.setdefault(owner.key, {})[kind, key.name] = _Brake(_wish(body), pause, now + pause)
@@ -236,10 +259,20 @@ class Applier:
         try:
             raw = await self._client.apply_status(self._resource, owner.key, body, manager=self._manager)
         except NotFound:
+            self._owners.deleted(owner.key, owner.uid)
             return False
         log.debug("status", field=found)
-        self._owners.wrote(raw)
+        self._seen(self._owners, raw)
         return True
+
+
+def _key(owner: Live, body: Json) -> Key:
+    return Key(owner.key.namespace, body["metadata"]["name"])
+
+
+def _controller(live: Live) -> str | None:
+    """The uid of the object's controller."""
+    return live.owner.uid if live.owner is not None else None
 
 
 def _wish(body: Json) -> int:

@@ -59,7 +59,8 @@ class MemcachedReconciler:
             found = None
             try:
                 if wanted is not None:
-                    children = await self._applier.children(observed.cr, wanted, selector(key))
+                    first = not observed.told_generation
+                    children = await self._applier.children(observed.cr, wanted, selector(key), first=first)
                 elif observed.workload is None:  # nobody puts our labels back now, and the cache needs them
                     found = await self._applier.find("Deployment", key)
             except NamespaceTerminating:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from memop.client import Page
 from memop.controller import Done
-from memop.errors import Conflict, Forbidden, NamespaceTerminating, NotFound, Unreachable
+from memop.errors import BadResponse, Conflict, Forbidden, NamespaceTerminating, NotFound, Unreachable
 from memop.events import ObjectReference
 from memop.informers.informer import Informer
 from memop.metrics import InformerMetrics, OperatorMetrics
@@ -40,6 +40,8 @@ class Script:
         self.failing: dict[str, Exception] = {}
         self.cr: dict[str, Any] = {}
         self.lingering: bytes | None = None  # what a delete leaves
+        self.odd: set[str] = set()  # kinds whose writes are answered with a Status
+        self.gone = False  # whether the CR is
         self.admission: Callable[[dict[str, Any]], None] | None = None
         self.version = 100
 
@@ -53,6 +55,8 @@ class Script:
 
     async def get(self, resource: Resource, key: Key, *, metadata_only: bool = False) -> bytes:
         self.asked.append(("get", resource.kind))
+        if resource is MEMCACHEDS and not self.gone:
+            return msgspec.json.encode(self.cr)
         if resource.kind not in self.found:
             raise NotFound(f"{resource} {key} not found", status=404)
         return self.found[resource.kind]
@@ -71,6 +75,8 @@ class Script:
 
     async def apply_status(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes:
         self.asked.append(("status", resource.kind))
+        if resource.kind in self.failing:
+            raise self.failing[resource.kind]
         self.bodies.append(body)
         return self._stored(
             {**self.cr, **body, "metadata": {**self.cr["metadata"], **body["metadata"]}}, manager, "status"
@@ -91,6 +97,8 @@ class Script:
 
     def _stored(self, body: Mapping[str, Any], manager: str, subresource: str) -> bytes:
         self.version += 1
+        if body["kind"] in self.odd:
+            return b'{"kind":"Status","metadata":{},"status":"Success"}'
         owned = fields_v1({"status": body["status"]} if subresource else dict(body))
         entry = {"manager": manager, "operation": "Apply", "subresource": subresource, "fieldsV1": owned}
         metadata = {"uid": f"{body['kind']}-uid", "generation": 1, **body["metadata"]}
@@ -246,10 +254,11 @@ async def test_a_strangers_object_is_not_written_and_looked_at_again_later(world
     assert world.asked() == [("apply", "Service"), ("get", "Service"), *CREATED[1:]]
     assert [body["kind"] for body in world.client.bodies] == ["Deployment", "Memcached"]
     assert await world.reconciler.reconcile(KEY) == Done(after=15)
-    assert world.asked() == [("get", "Service")]  # he is known now: no write is tried while he is there
+    # He is known now: no write is tried while he is there.
+    assert world.asked() == [("get", "Memcached"), ("get", "Service")]
     del world.client.found["Service"]
     assert await world.reconciler.reconcile(KEY) == Done()
-    assert world.asked() == [("get", "Service"), ("apply", "Service"), ("status", "Memcached")]
+    assert world.asked()[1:] == [("get", "Service"), ("apply", "Service"), ("status", "Memcached")]
     assert [(type_, reason) for type_, reason, _ in world.events.told] == [("Warning", "ObjectConflict")]
 
 
@@ -448,3 +457,64 @@ async def test_a_paused_pool_keeps_what_it_no_longer_wants(world: World) -> None
     world.give(memcached(version=201, generation=2, annotations={"memcached.c5c3.io/paused": "true"}))
     await world.reconciler.reconcile(KEY)
     assert ("delete", "PodDisruptionBudget") not in world.asked()
+
+
+def orphan() -> bytes:
+    """A Service that the CR of this name would adopt."""
+    metadata = {"name": "cache", "namespace": "default", "uid": "s", "resourceVersion": "3", "labels": selector(KEY)}
+    return msgspec.json.encode({"metadata": metadata})
+
+
+async def test_nothing_is_made_again_for_a_cr_that_is_gone(world: World) -> None:
+    """Its watch may lag behind those of its children, which garbage collection has deleted."""
+    world.give(memcached())
+    await world.reconciler.reconcile(KEY)
+    world.asked()
+    world.client.gone = True
+    world.services.deleted(KEY, "Service-uid")
+    with pytest.raises(Conflict, match="not the one any more"):
+        await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("get", "Memcached")]
+    assert await world.reconciler.reconcile(KEY) == Done()
+    assert world.asked() == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"uid": "next"}, {"deletionTimestamp": "2026-01-01T00:00:00Z"}], ids=["recreated", "deleting"]
+)
+async def test_nothing_is_adopted_for_a_cr_that_is_not_the_one_any_more(world: World, change: dict[str, str]) -> None:
+    world.give(memcached())
+    world.services.wrote(orphan())
+    metadata = {**world.client.cr["metadata"], **change, "resourceVersion": "50"}
+    world.client.cr = {**world.client.cr, "metadata": metadata}
+    with pytest.raises(Conflict):
+        await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("get", "Memcached")]
+    held = world.memcacheds.reader.get(KEY)
+    assert held is not None
+    assert (held.uid, held.deleting) == (metadata["uid"], "deletionTimestamp" in change)
+
+
+async def test_what_is_adopted_is_adopted_by_a_cr_that_is_there(world: World) -> None:
+    world.give(memcached())
+    world.services.wrote(orphan())
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("get", "Memcached"), *CREATED]
+
+
+async def test_a_cr_that_is_found_gone_when_its_status_is_told_is_forgotten(world: World) -> None:
+    world.give(memcached())
+    world.client.failing["Memcached"] = NotFound("not found", status=404)
+    await world.reconciler.reconcile(KEY)
+    assert world.memcacheds.reader.get(KEY) is None
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Memcached"])
+async def test_an_answer_that_is_another_object_is_no_success(world: World, kind: str) -> None:
+    world.client.odd.add(kind)
+    world.give(memcached())
+    with pytest.raises(BadResponse, match="Success"):
+        await world.reconciler.reconcile(KEY)
+    world.client.odd.clear()
+    await world.reconciler.reconcile(KEY)
+    assert world.asked()[-1] == ("status", "Memcached")
