@@ -66,6 +66,10 @@ THROTTLE_BUDGET = 10.0  # seconds that one request may spend on Retry-After; a l
 # balancer that answers TCP keepalives. Where a quiet kind has none to send, a watch from the last version is cheap.
 WATCH_SILENCE = 150.0
 WATCH_MARGIN = 10.0  # seconds past `timeoutSeconds` in which the server must have ended a watch
+# Where events come thick and fast they are taken in batches: each wake-up of the loop costs more than an event does
+# (200 µs an event one by one, 100 µs in batches). The first one after a quiet moment is never held back.
+BATCH_PAUSE = 0.05  # seconds between two batches
+BATCH_SIZE = 64 << 10  # bytes from which on there is no pause: who falls behind is cut off by the API server
 MAX_LINE = 16 << 20  # bytes in one watch event; etcd's default limit for an object is 1.5 MiB
 MAX_IN_FLIGHT = 64  # requests under way at once; watches and Leases do not count
 IDLE_TIMEOUT = 30.0  # seconds an idle connection is kept: less than the 90 of the API server, so that it closes last
@@ -574,7 +578,7 @@ class Client:
         except TimeoutError as error:
             raise RequestTimeout("the watch did not start", request=_text(request)) from error
         try:
-            yield _Lines(response.content, request)
+            yield _Lines(response.content, request, self._clock)
         finally:
             response.close()
 
@@ -887,9 +891,12 @@ class _Lines(AsyncIterator[bytes]):
     for a line of 300 bytes (`readline`: 0.9), 1.1 µs for 3000 (1.0).
     """
 
-    def __init__(self, content: aiohttp.StreamReader, request: _Request) -> None:
+    def __init__(self, content: aiohttp.StreamReader, request: _Request, clock: Clock) -> None:
         self._content = content
         self._request = request
+        self._clock = clock
+        self._quiet_since = -math.inf  # when the last batch was read
+        self._full = False  # whether it was a large one
         self._ready: list[bytes] = []  # complete lines, the next one last
         self._rest: list[bytes] = []  # pieces of the line under way
         self._size = 0
@@ -900,6 +907,8 @@ class _Lines(AsyncIterator[bytes]):
         return self._ready.pop()
 
     async def _receive(self) -> None:
+        if not self._full and self._clock.monotonic() < self._quiet_since + BATCH_PAUSE:
+            await self._clock.sleep(BATCH_PAUSE)
         try:
             data = await self._content.readany()
         except aiohttp.ClientPayloadError as error:  # the connection broke within a chunk: no worse than between two
@@ -910,6 +919,7 @@ class _Lines(AsyncIterator[bytes]):
             if self._rest:
                 raise BadResponse("the stream ended within a line", request=_text(self._request))
             raise StopAsyncIteration
+        self._quiet_since, self._full = self._clock.monotonic(), len(data) >= BATCH_SIZE
         first, *others = data.split(b"\n")
         self._rest.append(first)
         self._size += len(first)

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from memop import client as module
 from memop.client import Client, Connection, Credentials
+from memop.clock import Clock
 from memop.errors import (
     AlreadyExists,
     ApiError,
@@ -648,6 +649,35 @@ async def test_a_watch_whose_connection_breaks_can_go_on_from_its_last_line() ->
         assert await anext(lines) == b'{"a":1}'
         with pytest.raises(Unreachable, match="broke off"):
             await anext(lines)
+
+
+async def test_events_thick_and_fast_are_taken_in_batches_and_the_first_one_at_once() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(100):
+            writer.write(b"3\r\n{}\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.002)
+        writer.write(b"0\r\n\r\n")
+
+    class CountingClock(Clock):
+        pauses = 0
+
+        async def sleep(self, seconds: float) -> None:
+            self.pauses += 1
+            await super().sleep(seconds)
+
+    clock = CountingClock()
+    async with (
+        speaking(talk) as url,
+        client(url, clock) as api,
+        api.watch(SERVICES, resource_version="1", timeout=10) as lines,
+    ):
+        await anext(lines)
+        assert clock.pauses == 0
+        assert len([line async for line in lines]) == 99
+    assert 1 <= clock.pauses < 50
 
 
 async def test_a_silent_watch_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
