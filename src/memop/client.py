@@ -88,7 +88,7 @@ SOCKET_OPTIONS = (
 
 CREDENTIALS_TIMEOUT = 60.0  # seconds for an exec plugin or an identity provider
 CREDENTIALS_PERIOD = 60.0  # seconds between readings of the service account's token, as client-go does
-CREDENTIALS_PAUSE = 5.0  # seconds in which credentials just read, and refused, are not read once more
+CREDENTIALS_PAUSE = 5.0  # seconds in which credentials read because they were refused are not read once more
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 KUBECONFIG = Path("~/.kube/config")
 
@@ -412,11 +412,19 @@ class _List(msgspec.Struct):
 
 
 class _DeletedMeta(msgspec.Struct):
+    uid: str = ""
     deletion_timestamp: str = msgspec.field(default="", name="deletionTimestamp")
 
 
+class _DeletedDetails(msgspec.Struct):
+    uid: str = ""
+
+
 class _Deleted(msgspec.Struct):
+    """Of an object that is gone some kinds answer with a Status about it, others with the object as it last was."""
+
     metadata: _DeletedMeta = msgspec.field(default_factory=_DeletedMeta)
+    details: _DeletedDetails = msgspec.field(default_factory=_DeletedDetails)
 
 
 class _Version(msgspec.Struct):
@@ -473,7 +481,7 @@ class Client:
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._reading = asyncio.Lock()
         self._credentials = Credentials()
-        self._read_at = -math.inf
+        self._read_at = self._renewed_at = -math.inf
         self._headers: dict[tuple[str, str], CIMultiDict[str]] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
         self._timeout = aiohttp.ClientTimeout()
@@ -665,10 +673,12 @@ class Client:
         url = self._url(request, _path(resource, key, request))
         answer = await self._request("DELETE", url, request, body=body, fenced=True)
         try:
-            # Of an object that is gone some kinds answer with a Status, others with the object as it last was.
-            return answer if _decode_deleted(answer).metadata.deletion_timestamp else None
+            deleted = _decode_deleted(answer)
         except msgspec.MsgspecError as error:
             raise BadResponse(f"not an object: {error}", status=200, request=_text(request)) from error
+        if uid not in (deleted.metadata.uid, deleted.details.uid):
+            raise BadResponse(f"nothing about that object: {answer[:100]!r}", status=200, request=_text(request))
+        return answer if deleted.metadata.deletion_timestamp else None
 
     async def review(self, resource: Resource, body: Any) -> bytes:
         """A question in the form of a create: TokenReview, SubjectAccessReview."""
@@ -832,9 +842,9 @@ class Client:
         async with self._reading:
             if self._credentials is not refused:
                 return True
-            if self._clock.monotonic() < self._read_at + CREDENTIALS_PAUSE:
+            if self._clock.monotonic() < self._renewed_at + CREDENTIALS_PAUSE:
                 return False
-            self._read_at = self._clock.monotonic()
+            self._renewed_at = self._clock.monotonic()
             try:
                 self._use(await self._connection.read())
             except ConfigurationError as failure:

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.real_loop
 
 KEY = Key("ns", "cache")
 SECRETS = Resource("", "v1", "Secret", "secrets")
-OBJECT = {"kind": "Deployment", "metadata": {"name": "cache"}}
+OBJECT = {"kind": "Deployment", "metadata": {"name": "cache", "uid": "u1"}}
 
 
 # --- What is sent
@@ -229,7 +229,28 @@ async def test_a_status_becomes_the_error_of_its_place_with_the_servers_words(
     assert type(caught.value) is kind
     assert str(caught.value) == "apply deployments.apps ns/cache: because"
     assert caught.value.message == "because"
-    assert len(server.seen) == 1
+    assert len(server.seen) == (2 if kind is Unauthorized else 1)  # with credentials read again
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"kind": "Status", "status": "Success", "details": {"uid": "u1"}},
+        {"kind": "Service", "metadata": {"uid": "u1"}},
+    ],
+)
+async def test_what_was_deleted_is_gone_unless_it_lingers(answer: dict[str, Any]) -> None:
+    async with serving(json(answer)) as server, client(server.url) as api:
+        assert await api.delete(SERVICES, KEY, uid="u1") is None
+    lingering = {"metadata": {"uid": "u1", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    async with serving(json(lingering)) as server, client(server.url) as api:
+        assert await api.delete(SERVICES, KEY, uid="u1") == msgspec.json.encode(lingering)
+
+
+async def test_a_success_about_something_else_is_no_deletion() -> None:
+    async with serving(json({"kind": "Status", "status": "Success"})) as server, client(server.url) as api:
+        with pytest.raises(BadResponse, match="nothing about that object"):
+            await api.delete(SERVICES, KEY, uid="u1")
 
 
 async def test_a_redirect_is_not_followed() -> None:
@@ -471,11 +492,11 @@ async def test_a_broken_connection_is_tried_again_for_reads_and_apply_only(
         lambda c: c.apply(SERVICES, KEY, OBJECT, manager="m"),
         lambda c: c.apply_status(SERVICES, KEY, OBJECT, manager="m"),
         lambda c: c.patch(SERVICES, KEY, OBJECT),
-        lambda c: c.delete(SERVICES, KEY, uid="u"),
+        lambda c: c.delete(SERVICES, KEY, uid="u1"),
     ],
 )
 async def test_who_may_not_write_any_more_sends_no_write(act: Callable[[Client], Awaitable[Any]]) -> None:
-    async with serving(json({"metadata": {}})) as server, client(server.url) as api:
+    async with serving(json(OBJECT)) as server, client(server.url) as api:
         leading = True
         api.fence(lambda: leading)
         await act(api)
