@@ -56,7 +56,7 @@ test-api: setup ## tests against a real API server (level 1, no root needed)
 
 test-faults: setup ## trouble of every kind between memop and a real API server (level 2, no root needed)
 	@$(CLUSTER) up --level 2 --name $(FAULTS_CLUSTER)
-	@code=0; $(CLUSTER) exec --name $(FAULTS_CLUSTER) -- $(BIN)/pytest tests/faults || code=$$?; \
+	@code=0; $(CLUSTER) exec --name $(FAULTS_CLUSTER) -- $(BIN)/pytest -n 2 --dist loadfile tests/faults || code=$$?; \
 	  $(CLUSTER) down --name $(FAULTS_CLUSTER); exit $$code
 
 test-e2e: setup ## tests against real pods (root on Linux; they reach pods by address, which kind does not allow)
