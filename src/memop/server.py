@@ -37,6 +37,7 @@ MAX_HOOK_BODY = 16 << 20  # bytes; an AdmissionReview carries an object twice, a
 STOP_TIMEOUT = 3.0  # seconds that requests under way get when the server stops
 ALLOWED_TTL, DENIED_TTL = 60.0, 10.0  # seconds that an answer about a token is remembered
 MAX_TOKENS = 1024
+END_OF_OPENMETRICS = b"# EOF\n"
 MAX_REVIEWS = 4  # at once, so that strangers at the metrics endpoint are not passed on as load to the API server
 CERTIFICATE_PERIOD = 1.0  # seconds between two looks at certificate files, both of which a handshake causes
 
@@ -352,19 +353,27 @@ class Server:
             web.get(path, handle) for endpoint in ("/healthz", "/readyz") for path in (endpoint, endpoint + "/{name}")
         ]
 
-    async def _serve_metrics(self, request: web.Request) -> web.Response:
+    async def _serve_metrics(self, request: web.Request) -> web.StreamResponse:
         if self._gate is not None:
             status = await self._gate.status(request.headers.get("Authorization", ""), request.path)
             if status != 200:
                 challenge = {"WWW-Authenticate": "Bearer"} if status == 401 else None
                 return web.Response(status=status, headers=challenge)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        response = web.StreamResponse(headers={"Content-Type": content_type})
         async with self._scrape:  # one at a time
-            # Read on the loop, to whose thread caches and queues belong. Thousands of CRs have a hundred thousand
-            # series, and making text of them takes seconds that the loop, and the Lease, do not have.
-            collected = _Collected(list(self._registry.collect()))
-            body = await asyncio.to_thread(encode, collected)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+            await response.prepare(request)
+            # Read on the loop, to whose thread caches and queues belong, and made into text elsewhere; piece by piece:
+            # ten thousand CRs have a hundred thousand series, which take seconds and, at once, 80 MiB.
+            name, end = "", b""
+            for metric in self._registry.collect():
+                text = await asyncio.to_thread(encode, _Collected(metric))
+                end = END_OF_OPENMETRICS if text.endswith(END_OF_OPENMETRICS) else b""
+                text = text.removesuffix(END_OF_OPENMETRICS)
+                await response.write(_without_head(text) if metric.name == name else text)
+                name = metric.name
+            await response.write_eof(end)
+        return response
 
     def _hook_handler(self, hook: Hook) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
@@ -376,14 +385,21 @@ class Server:
 
 
 class _Collected(CollectorRegistry):
-    """What a scrape found, in the form that encoders take."""
+    """A piece of what a scrape found, in the form that encoders take."""
 
-    def __init__(self, found: list[Metric]) -> None:
+    def __init__(self, found: Metric) -> None:
         super().__init__()
         self._found = found
 
     def collect(self) -> Iterable[Metric]:
-        return self._found
+        return (self._found,)
+
+
+def _without_head(text: bytes) -> bytes:
+    """The samples of a family whose HELP and TYPE were sent with an earlier piece."""
+    while text.startswith(b"#"):
+        text = text.partition(b"\n")[2]
+    return text
 
 
 def _bind(flag: str, address: str, host: str, port: int) -> socket.socket:

@@ -13,10 +13,13 @@ import aiohttp
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
 
 from memop import server as module
 from memop.errors import ConfigurationError, Unreachable
-from memop.refs import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
+from memop.metrics import PIECE, OperatorMetrics
+from memop.refs import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Key, Resource
 from memop.server import Health, ReloadingCertificate, Server, TokenGate, parse_address
 from memop.webhooks.certificates import self_signed
 from tests.unit.apiserver import ImpatientClock
@@ -221,6 +224,27 @@ async def test_with_nobody_to_ask_the_endpoint_is_closed_and_that_is_not_remembe
 
 
 # --- Certificates and hooks
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+async def test_a_family_that_comes_in_pieces_is_one(http: aiohttp.ClientSession, accept: str) -> None:
+    registry = CollectorRegistry()
+    metrics = OperatorMetrics(registry)
+    for number in range(2 * PIECE + 1):
+        with metrics.reconciling(Key("ns", f"pool-{number}")):
+            pass
+    async with _server(registry=registry, metrics_address=ANY) as server:
+        url = f"http://127.0.0.1:{server.ports[METRICS]}/metrics"
+        async with http.get(url, headers={"Accept": accept}) as answer:
+            text = await answer.text()
+    lines = text.splitlines()
+    assert sum(line.startswith("# TYPE memcached_operator_reconcile_duration_seconds ") for line in lines) == 1
+    assert [number for number, line in enumerate(lines) if line == "# EOF"] == ([len(lines) - 1] if accept else [])
+    families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert len(families) == len(set(families))
+    parse = openmetrics.text_string_to_metric_families if accept else text_string_to_metric_families
+    parsed = {family.name: family for family in parse(text)}
+    assert len(parsed["memcached_operator_reconcile_duration_seconds"].samples) == (2 * PIECE + 1) * 7
 
 
 async def test_metrics_are_read_on_the_loop_to_which_caches_and_queues_belong(http: aiohttp.ClientSession) -> None:

@@ -7,6 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from memop.informers.store import StoreReader
+from memop.metrics import pieces
 from memop.reconcilers.memcached.observe import Observed, observe
 from memop.reconcilers.objects import Live
 from memop.refs import Key
@@ -23,20 +24,27 @@ class InstanceCollector(Collector):
         self._default_image = default_image
 
     def collect(self) -> Iterable[Metric]:
-        labels = ["name", "namespace"]
-        prefix = "memcached_operator_instance"
-        info = GaugeMetricFamily(f"{prefix}_info", "1 for each CR, with its image", labels=[*labels, "image"])
-        desired = GaugeMetricFamily(f"{prefix}_replicas_desired", "Pods wanted", labels=labels)
-        ready = GaugeMetricFamily(f"{prefix}_replicas_ready", "Pods ready", labels=labels)
-        for key in self._memcacheds.keys():  # noqa: SIM118 - a reader, not a mapping
-            observed = self._observe(key)
-            if observed is None or observed.instance is None:
-                continue
-            instance = [key.name, key.namespace]
-            info.add_metric([*instance, observed.instance.image], 1)
-            desired.add_metric(instance, observed.instance.replicas)
-            ready.add_metric(instance, observed.rollout.ready_replicas)
-        return [info, desired, ready]
+        """For prometheus_client; a family comes in pieces."""
+        labels, prefix = ["name", "namespace"], "memcached_operator_instance"
+        counts: list[tuple[Key, int, int]] = []  # CR, pods wanted, pods ready
+        for keys in pieces(list(self._memcacheds.keys())):
+            info = GaugeMetricFamily(f"{prefix}_info", "1 for each CR, with its image", labels=[*labels, "image"])
+            for key in keys:
+                observed = self._observe(key)
+                if observed is not None and observed.instance is not None:
+                    info.add_metric([key.name, key.namespace, observed.instance.image], 1)
+                    counts.append((key, observed.instance.replicas, observed.rollout.ready_replicas))
+            yield info
+        for piece in pieces(counts):
+            desired = GaugeMetricFamily(f"{prefix}_replicas_desired", "Pods wanted", labels=labels)
+            for key, wanted, _ in piece:
+                desired.add_metric([key.name, key.namespace], wanted)
+            yield desired
+        for piece in pieces(counts):
+            ready = GaugeMetricFamily(f"{prefix}_replicas_ready", "Pods ready", labels=labels)
+            for key, _, count in piece:
+                ready.add_metric([key.name, key.namespace], count)
+            yield ready
 
     def _observe(self, key: Key) -> Observed | None:
         """None, logged, where observing fails: the other CRs' series must not go with this one's."""
