@@ -389,12 +389,12 @@ def _server_tls(tmp_path: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
 async def test_a_certificate_that_does_not_verify_is_unreachable_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.1)
     tls, _ = _server_tls(tmp_path, "127.0.0.1")
     unknown = ssl.create_default_context()
     async with serving(json(OBJECT), tls=tls) as server, client(plain(server.url, tls=unknown)) as api:
         with pytest.raises(Unreachable, match="certificate verify failed"):
             await api.get(SERVICES, KEY)
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.1)  # it is waited out, twice
     async with speaking(_closes) as url, client(url.replace("http", "https")) as api:
         with pytest.raises(Unreachable):
             await api.get(SERVICES, KEY)
