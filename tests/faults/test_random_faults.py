@@ -20,10 +20,12 @@ from tests.support.proxy import Fault, Match, Rule
 pytestmark = pytest.mark.timeout(600)  # the first test waits for more than its own run
 FIXED = (1, 2, 3, 4, 5, 6)
 FRESH = 2
+# Where pytest-xdist runs the tests, its processes must draw the same.
+_SOURCE = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID"))  # noqa: S311 - not a secret
 SEEDS = [
     *FIXED,
     *((int(os.environ["MEMOP_FAULT_SEED"]),) if "MEMOP_FAULT_SEED" in os.environ else ()),
-    *(random.SystemRandom().randrange(1 << 32) for _ in range(FRESH)),
+    *(_SOURCE.randrange(1 << 32) for _ in range(FRESH)),
 ]
 # Two watches of one kind struck in one run would hide each other's events.
 STRIKES: dict[str, Strike] = {
