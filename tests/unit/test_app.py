@@ -14,6 +14,7 @@ from memop.client import Page
 from memop.errors import NotFound
 from memop.refs import LEASES, MEMCACHEDS, Key, Resource
 from memop.settings import Settings
+from tests.unit.reconcilers.fields_v1 import fields_v1
 from tests.unit.reconcilers.memcached.instances import memcached
 from tests.unit.virtual_time import VirtualClock
 
@@ -72,6 +73,36 @@ class SlowServer:
         return msgspec.json.encode({**body, "metadata": metadata})
 
 
+class ScaledMeanwhile(SlowServer):
+    """The user scales the pool while its status is written; the answer shows it before the watch does."""
+
+    async def apply(
+        self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str = "", **_: Any
+    ) -> bytes:
+        self.begun.append(f"{resource.kind} {body['spec'].get('replicas', '')}".strip())
+        entry = {"manager": manager, "operation": "Apply", "fieldsV1": fields_v1(dict(body))}
+        metadata = {"uid": "u", **body["metadata"], "resourceVersion": str(20 + len(self.begun))}
+        return msgspec.json.encode({**body, "metadata": {**metadata, "managedFields": [entry]}})
+
+    async def apply_status(
+        self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str = "", **_: Any
+    ) -> bytes:
+        self.begun.append(f"status {body['status']['observedGeneration']}")
+        entry = {
+            "manager": manager,
+            "operation": "Apply",
+            "subresource": "status",
+            "fieldsV1": fields_v1({"status": body["status"]}),
+        }
+        return memcached(
+            {"replicas": 3},
+            version=20 + len(self.begun),
+            generation=2,
+            status=body["status"],
+            managed_fields=[entry],
+        )
+
+
 SETTINGS = Settings(metrics_bind_address="0", health_probe_bind_address="0", leader_elect=True)
 
 
@@ -118,3 +149,13 @@ async def test_told_to_stop_before_it_leads_it_ends_and_writes_nothing(clock: Vi
     stop.set()
     await running
     assert (server.begun, server.lease["spec"]["holderIdentity"]) == ([], "other")
+
+
+async def test_what_an_answer_to_a_status_write_shows_of_the_spec_is_acted_on(clock: VirtualClock) -> None:
+    server = ScaledMeanwhile(0)
+    stop = asyncio.Event()
+    running = asyncio.create_task(build(server, clock).run(stop))
+    await asyncio.sleep(60)
+    stop.set()
+    await running
+    assert server.begun == ["Service", "Deployment 1", "status 1", "Deployment 3", "status 2"]

@@ -36,8 +36,11 @@ def enqueue(
 ) -> Handler[T]:
     """A handler that adds the keys of the object as it was and as it is: both owners, when the owner changed.
 
-    A write of our own is no news to the worker that made it, who goes on from the answer. `changed(old, new)` tells
-    whether an update matters; another incarnation of a name always does.
+    `changed(old, new)` tells whether an update matters; another incarnation of a name always does.
+
+    Of a child, a write of our own is no news to the worker that made it, who goes on from the answer. With `changed`,
+    what matters is news whoever brought it: the answer to a status write is the whole CR, with everything that a user
+    changed meanwhile, and the watch's event that follows is no transition any more.
     """
 
     def handle(old: T | None, new: T | None, cause: Cause) -> None:
@@ -47,7 +50,7 @@ def enqueue(
         for obj in (old, new):
             if obj is not None:
                 for key in keys(obj):
-                    queue.add(key, priority=priority, unless_held=cause is Cause.OWN)
+                    queue.add(key, priority=priority, unless_held=cause is Cause.OWN and changed is None)
 
     return handle
 

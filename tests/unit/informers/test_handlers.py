@@ -63,6 +63,22 @@ async def test_what_a_worker_wrote_itself_is_no_news_to_it_but_to_others(queue: 
     assert await taken(queue) == ["mine"]
 
 
+async def test_an_answer_to_a_write_of_our_own_that_shows_what_somebody_else_changed_is_news(
+    queue: WorkQueue[Key],
+) -> None:
+    handle = enqueue(queue, own_key, changed=another_owner)
+    queue.add(Key("ns", "child"))
+    held = await queue.get()
+    handle(owned_by("a"), owned_by("a"), Cause.OWN)
+    queue.done(held)
+    assert len(queue) == 0
+    queue.add(held)
+    held = await queue.get()
+    handle(owned_by("a"), owned_by("b"), Cause.OWN)
+    queue.done(held)
+    assert await taken(queue) == ["child"]
+
+
 async def test_initial_objects_wait_behind_live_ones(queue: WorkQueue[Key]) -> None:
     handle = enqueue(queue, own_key)
     handle(None, Child("old"), Cause.INITIAL)

@@ -7,7 +7,7 @@ import msgspec
 _MERGE_KEYS = {"containers": ("name",), "containerPorts": ("containerPort", "protocol"), "ownerReferences": ("uid",)}
 _MERGE_KEYS |= {"servicePorts": ("port", "protocol"), "imagePullSecrets": ("name",), "conditions": ("type",)}
 _ATOMIC = ("nodeSelector", "selector")
-_IDENTITY = ("apiVersion", "kind", "name", "namespace", "uid")
+_IDENTITY = ("apiVersion", "kind", "name", "namespace", "uid", "resourceVersion")
 
 
 def fields_v1(body: dict[str, Any]) -> dict[str, Any]:
