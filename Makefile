@@ -64,6 +64,9 @@ test-e2e: setup ## tests against real pods (root on Linux; they reach pods by ad
 	@code=0; $(CLUSTER) exec --name $(E2E_CLUSTER) -- $(BIN)/pytest tests/e2e || code=$$?; \
 	  $(CLUSTER) down --name $(E2E_CLUSTER); exit $$code
 
+golden: setup ## rewrite the golden pod templates and docs/fields.md; read the diff: an upgrade that changes a template rolls pods
+	MEMOP_REWRITE_GOLDEN=1 $(BIN)/pytest -q tests/unit/reconcilers/memcached/test_golden.py tests/unit/reconcilers/memcached/test_fields.py
+
 bench: setup ## what an operator costs: time, CPU, memory, requests; N=1000, BENCH_ARGS="--help"
 	@$(BIN)/python -m hack.bench --n $(or $(N),1000) $(BENCH_ARGS)
 

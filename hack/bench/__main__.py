@@ -16,6 +16,7 @@ from rich.console import Console
 
 from hack.bench import baseline, place
 from hack.bench.errors import BenchError
+from hack.bench.features import FULL, PLAIN
 from hack.bench.limit import Call
 from hack.bench.phases import PHASES, Setting, running
 from hack.bench.progress import say, told
@@ -48,7 +49,20 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--cmd", default=_MEMOP, metavar="COMMAND", help="the operator (default: memop of this venv)")
     root.add_argument("--compare", metavar="COMMAND", help="a second operator, beside the first, with ratios")
     root.add_argument("--runs", type=_positive, default=3, metavar="R", help="the figures are their median (default 3)")
-    root.add_argument("--phases", type=_phases, default=PHASES, metavar="P,…", help=f"of {','.join(PHASES)}")
+    root.add_argument(
+        "--full",
+        dest="features",
+        action="store_const",
+        const=FULL,
+        default=PLAIN,
+        help="every CR has TLS, a NetworkPolicy, a PodDisruptionBudget, a ServiceMonitor; adds the phase steady",
+    )
+    root.add_argument(
+        "--phases",
+        type=_phases,
+        metavar="P,…",
+        help=f"of {','.join(PHASES)} (default: all, steady with --full alone: it takes two minutes)",
+    )
     root.add_argument("--namespaces", type=_positive, default=1, metavar="K", help="that the CRs are in (default 1)")
     root.add_argument("--no-limit", action="store_true", help="leave out the bare client's writes")
     memory = root.add_mutually_exclusive_group()
@@ -63,15 +77,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
+    arguments.phases = arguments.phases or tuple(
+        phase for phase in PHASES if phase != "steady" or arguments.features is FULL
+    )
     inside = place.directory_inside()
     try:
         if inside is not None:
             return _bench(arguments, inside, place.Apart.make())
         place.end_on_sigterm()
         # The namespaces have no network to download anything from.
-        Finder(cache_dir(), Progress(Console(stderr=True, highlight=False, soft_wrap=True))).find(
-            [catalogue(load_versions())[name] for name in programs_of(1)]
-        )
+        progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True))
+        Finder(cache_dir(), progress).find([catalogue(load_versions())[name] for name in programs_of(1)])
+        arguments.features.fetch(progress)
         with tempfile.TemporaryDirectory(prefix="memop-bench-") as directory:
             if os.geteuid() == 0:
                 return place.run_inside(argv, Path(directory))
@@ -90,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _bench(arguments: argparse.Namespace, directory: Path, where: place.Place) -> int:
-    setting = Setting(directory, where, arguments.namespaces, arguments.timeout)
+    setting = Setting(directory, where, arguments.namespaces, arguments.timeout, arguments.features)
     report = asyncio.run(_measure(arguments, setting))
     if where.traffic() is None:
         report.notes.append(_WITHOUT_ROOT)
@@ -102,7 +119,7 @@ def _bench(arguments: argparse.Namespace, directory: Path, where: place.Place) -
 
 
 async def _measure(arguments: argparse.Namespace, setting: Setting) -> Report:
-    report = Report(arguments.n, arguments.namespaces, _labelled(arguments.cmd, arguments.compare))
+    report = Report(arguments.n, arguments.namespaces, _labelled(arguments.cmd, arguments.compare), arguments.features)
     pools = setting.pools(0, arguments.n)
     for number in range(1, arguments.runs + 1):
         title = f"run {number} of {arguments.runs}"

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from hack.bench.errors import BenchError
+from hack.bench.features import PLAIN, Features
 from hack.cluster.pki import KeyPair
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class Pool:
 
     number: int
     namespaces: int
+    features: Features = PLAIN
 
     @property
     def namespace(self) -> str:
@@ -57,7 +59,7 @@ class Pool:
             "apiVersion": "memcached.c5c3.io/v1beta1",
             "kind": "Memcached",
             "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": {"replicas": self.replicas},
+            "spec": {**self.features.spec, "replicas": self.replicas},
         }
 
 

@@ -13,7 +13,7 @@ from hack.bench import limit
 from hack.bench.api import CRS, MANAGER, Pool, write
 from hack.bench.errors import BenchError
 from hack.bench.meter import Meter, Result
-from hack.bench.observer import CHILDREN, Observer
+from hack.bench.observer import Observer
 from hack.bench.owned import written
 from hack.bench.phases import Setting
 from hack.bench.server import Server, fresh_server
@@ -26,7 +26,7 @@ async def learn(server: Server, pool: Pool) -> list[limit.Call]:
     """The applies that would make what the operator made for a CR: its children, then its status."""
     cr = await server.api.get(f"{CRS}/namespaces/{pool.namespace}/memcacheds/{pool.name}")
     calls = []
-    for kind, collection in CHILDREN.items():
+    for kind, collection in pool.features.children.items():
         prefix, _, plural = collection.rpartition("/")
         path = f"{prefix}/namespaces/{pool.namespace}/{plural}"
         answer = await server.api.get(path)
@@ -53,8 +53,8 @@ async def measure(setting: Setting, calls: Sequence[limit.Call], crs: int, width
     bodies.write_bytes(msgspec.json.encode(calls))
     pools = setting.pools(0, crs)
     async with (
-        fresh_server(setting.directory, setting.place, setting.namespaces) as server,
-        Observer(server.api) as seen,
+        fresh_server(setting.directory, setting.place, setting.namespaces, setting.features) as server,
+        Observer(server.api, setting.features.children) as seen,
     ):
         seen.expect({pool.key: None for pool in pools})
         files = {"authority": server.authority, "certificate": server.user.certificate, "key": server.user.key}

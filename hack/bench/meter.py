@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hack.bench.place import Place
 from hack.bench.server import Server
+
+_WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,32 @@ class Meter:
             "operator_cpu_seconds": cpu - self._cpu,
             "api_server_cpu_seconds": self._server.cpu_seconds() - self._server_cpu,
             "requests": float(requests.total()),
+            "writes": float(writes(requests)),
         }
         now = self._place.traffic()
         if now is not None and self._traffic is not None:
             figures["received_bytes"] = float(now[0] - self._traffic[0])
             figures["sent_bytes"] = float(now[1] - self._traffic[1])
         return Result(figures, dict(requests.most_common()))
+
+
+def writes(requests: Counter[str]) -> int:
+    """Those that write; a leader's Lease is no work."""
+    return sum(
+        count
+        for name, count in requests.items()
+        if name.partition(" ")[0] in _WRITES and name.partition(" ")[2] != "leases"
+    )
+
+
+def busiest(times: Sequence[float]) -> int:
+    """The most of these (sorted) moments within one second."""
+    most = first = 0
+    for index, time in enumerate(times):
+        while times[first] <= time - 1:
+            first += 1
+        most = max(most, index - first + 1)
+    return most
 
 
 def latencies(seconds: Sequence[float]) -> dict[str, float]:

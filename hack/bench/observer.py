@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,7 +16,6 @@ from hack.bench.api import CRS, Api
 from hack.bench.errors import BenchError
 from hack.bench.progress import say
 
-CHILDREN = {"Deployment": "/apis/apps/v1/deployments", "Service": "/api/v1/services"}
 _CR = "Memcached"
 _STEP = 0.02  # seconds
 _SAY_EVERY = 10.0  # seconds
@@ -76,9 +75,9 @@ class Seen:
     replicas_at: float = 0.0  # when the Deployment's were first seen as they are
     children: dict[str, float] = field(default_factory=dict)  # kind -> when it was first seen
 
-    def lacks(self, replicas: int | None = None) -> list[str]:
-        """What keeps it from being converged, with these replicas when they are given."""
-        missing = [kind for kind in CHILDREN if kind not in self.children]
+    def lacks(self, kinds: Iterable[str], replicas: int | None = None) -> list[str]:
+        """What keeps it from being converged: children of these kinds, these replicas when they are given."""
+        missing = [kind for kind in kinds if kind not in self.children]
         if not self.generation or self.observed != self.generation:
             missing.append("status.observedGeneration")
         if replicas is not None and self.replicas != replicas:
@@ -87,10 +86,11 @@ class Seen:
 
 
 class Observer:
-    """Watches CRs, Deployments and Services; a context manager."""
+    """Watches CRs and their children, `children` by kind and collection; a context manager."""
 
-    def __init__(self, api: Api, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, api: Api, children: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         self._api = api
+        self._children = children
         self._clock = clock
         self._seen: dict[str, Seen] = {}  # uid of the CR -> what is known of it
         self._tasks: list[asyncio.Task[None]] = []
@@ -100,7 +100,7 @@ class Observer:
         self.converged_at = 0.0
 
     async def __aenter__(self) -> Self:
-        paths = {_CR: f"{CRS}/memcacheds", **CHILDREN}
+        paths = {_CR: f"{CRS}/memcacheds", **self._children}
         self._tasks = [asyncio.create_task(self._watch(kind, path)) for kind, path in paths.items()]
         return self
 
@@ -161,7 +161,7 @@ class Observer:
         known = self.by_key()
         lacking: Counter[str] = Counter()
         for key, replicas in self._wanted.items():
-            lacking.update(known[key].lacks(replicas) if key in known else ["the CR itself"])
+            lacking.update(known[key].lacks(self._children, replicas) if key in known else ["the CR itself"])
         return f"of {len(self._wanted)} CRs " + ", ".join(f"{number} lack {what}" for what, number in lacking.items())
 
     async def _watch(self, kind: str, path: str) -> None:
@@ -218,7 +218,7 @@ class Observer:
             return
         replicas = self._wanted[seen.key]
         # The CR's own replicas too: else an old generation, observed, would pass for the new one.
-        if seen.lacks(replicas) or replicas not in (None, seen.wanted):
+        if seen.lacks(self._children, replicas) or replicas not in (None, seen.wanted):
             self._done.discard(seen.key)
             self.converged.clear()
             return

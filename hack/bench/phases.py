@@ -11,14 +11,17 @@ from pathlib import Path
 
 from hack.bench import proc
 from hack.bench.api import Pool, write
-from hack.bench.meter import Meter, Result, latencies
+from hack.bench.features import PLAIN, Features
+from hack.bench.meter import Meter, Result, busiest, latencies
 from hack.bench.observer import Observer
 from hack.bench.operator import Operator
 from hack.bench.place import Place
 from hack.bench.server import Server, fresh_server
 
-PHASES = ("idle", "cold", "touch", "scale", "restart", "backlog")
+PHASES = ("idle", "cold", "steady", "touch", "scale", "restart", "backlog")
 _IDLE = 5.0  # seconds
+# memop reads each CR's Secrets again after 60 s, 66 at most. Then for one such turn: every read is counted once.
+_UNTIL_STEADY, _STEADY = 60.0, 66.0
 _LIVE_EVERY = 0.5  # seconds
 # Added to a CR's first replicas (0 to 4), so that no phase's wish is an earlier one's.
 _SCALED, _BACKLOG, _LIVE = 5, 10, 30
@@ -32,9 +35,10 @@ class Setting:
     place: Place
     namespaces: int
     timeout: float
+    features: Features = PLAIN
 
     def pools(self, first: int, end: int) -> list[Pool]:
-        return [Pool(number, self.namespaces) for number in range(first, end)]
+        return [Pool(number, self.namespaces, self.features) for number in range(first, end)]
 
 
 class Measurement:
@@ -48,19 +52,11 @@ class Measurement:
 
     async def phase(self, name: str, pools: Sequence[Pool]) -> Result:
         """Do one of `PHASES`. `cold` creates the pools, so all but `idle` come after it. Raises: BenchError."""
-        match name:
-            case "idle":
-                return await self._idle()
-            case "cold":
-                return await self._cold(pools)
-            case "touch":
-                return await self._touch(pools)
-            case "scale":
-                return await self._scale(pools)
-            case "restart":
-                return await self._restart()
-            case _:
-                return await self._backlog(pools)
+        on_pools = {"cold": self._cold, "touch": self._touch, "scale": self._scale, "backlog": self._backlog}
+        if name in on_pools:
+            return await on_pools[name](pools)
+        alone = {"idle": self._idle, "steady": self._steady, "restart": self._restart}
+        return await alone[name]()
 
     async def grow(self, pools: Sequence[Pool]) -> int:
         """Create pools besides those that are there; RSS in KiB when the operator is done with them."""
@@ -72,9 +68,29 @@ class Measurement:
 
     async def _idle(self) -> Result:
         meter = self._meter()
-        await asyncio.sleep(_IDLE)
-        self._operator.check()
-        return self._result(meter, self._operator.cpu_seconds(), {"observed_seconds": _IDLE})
+        seconds = await self._pass(_IDLE)
+        return self._result(meter, self._operator.cpu_seconds(), {"observed_seconds": seconds})
+
+    async def _steady(self) -> Result:
+        """Nothing happens, for as long as it takes to see what an operator does on schedule."""
+        await self._pass(_UNTIL_STEADY)
+        position = self.server.audited()
+        meter = self._meter()
+        seconds = await self._pass(_STEADY)
+        result = self._result(meter, self._operator.cpu_seconds(), {"observed_seconds": seconds})
+        reads = self.server.times_since(position, "get secrets")
+        result.figures["secret_gets_per_second"] = len(reads) / seconds
+        result.figures["secret_gets_in_busiest_second"] = float(busiest(reads))
+        return result
+
+    async def _pass(self, seconds: float) -> float:
+        """Let time pass; how long it was. Raises: BenchError when the operator has ended."""
+        started = now = time.monotonic()
+        while (left := started + seconds - now) > 0:
+            await asyncio.sleep(min(left, 1.0))
+            self._operator.check()
+            now = time.monotonic()
+        return now - started
 
     async def _cold(self, pools: Sequence[Pool]) -> Result:
         self._observer.expect({pool.key: None for pool in pools})
@@ -170,10 +186,17 @@ class Measurement:
 async def running(setting: Setting, command: str) -> AsyncIterator[Measurement]:
     """An operator on an API server of its own, ready and quiet; both gone at the end."""
     async with (
-        fresh_server(setting.directory, setting.place, setting.namespaces) as server,
-        Observer(server.api) as seen,
+        fresh_server(setting.directory, setting.place, setting.namespaces, setting.features) as server,
+        Observer(server.api, setting.features.children) as seen,
     ):
-        operator = Operator(command, server, setting.place, setting.directory / "operator.log", setting.timeout)
+        operator = Operator(
+            command,
+            server,
+            setting.place,
+            log=setting.directory / "operator.log",
+            timeout=setting.timeout,
+            share=setting.features.quiet,
+        )
         try:
             operator.start()
             await operator.ready()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hack.bench.errors import BenchError
 
 WINDOW = 1.0  # seconds
 _STEP = 0.1  # seconds between samples; so exact is the moment of the last activity
+_BUSY = 0.5  # of a CPU between two samples: that is work, whatever the share over the whole window
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,15 @@ async def quiet(
             continue
         used = (after - before) / (now - since)
         if used < share:
-            return Quiet(since, after)
+            return Quiet(_after_last_work(samples), after)
         if now > deadline:
             raise BenchError(f"not quiet after {seconds:g} s: it still uses {used:.0%} of a CPU")
+
+
+def _after_last_work(samples: Sequence[tuple[float, float]]) -> float:
+    """When work ended within a quiet window, which starts with its end where the share is wide: else the start."""
+    since = samples[0][0]
+    for (start, before), (end, after) in pairwise(samples):
+        if after - before >= _BUSY * (end - start):
+            since = end
+    return since

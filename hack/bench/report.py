@@ -12,6 +12,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from hack.bench.features import PLAIN, Features
 from hack.bench.meter import Result
 from hack.bench.phases import PHASES
 from hack.cluster.versions import HACK, load_versions
@@ -38,6 +39,7 @@ class Report:
     crs: int
     namespaces: int
     commands: dict[str, str]
+    features: Features = PLAIN
     server_version: str = ""
     runs: list[Run] = field(default_factory=list)
     memory: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Report:
             "machine": machine(),
             "versions": versions(self.server_version),
             "crs": self.crs,
+            "features": self.features.name,
             "namespaces": self.namespaces,
             "runs": len(self.runs),
             "notes": self.notes,
@@ -102,12 +105,13 @@ class Report:
                 lines += [_times(f"{operator} / {LIMIT}", self.to_limit(operator)) for operator in self.commands]
             if len(self.commands) == 2:
                 lines.append(_times(" / ".join(reversed(self.commands)), self.compared(phase)))
-        return "\n".join([*lines, "", *self._memory(), *self._requests(), *self._tail()])
+        return "\n".join([*lines, "", *self._steady(), *self._memory(), *self._requests(), *self._tail()])
 
     def _head(self) -> list[str]:
         here, parts = machine(), versions(self.server_version)
+        crs = f"{self.crs} {self.features.name} CRs, children: {len(self.features.children)}"
         return [
-            f"{self.crs} CRs, namespaces: {self.namespaces}; medians of runs: {len(self.runs)} (seconds: least-most)",
+            f"{crs}, namespaces: {self.namespaces}; medians of runs: {len(self.runs)} (seconds: least-most)",
             f"{here['cpu_model']}, {here['cpus']} CPUs, {here['memory_gib']} GiB, Linux {here['kernel']}",
             ", ".join(f"{name} {value}" for name, value in parts.items()),
             *(
@@ -116,6 +120,16 @@ class Report:
                 for line in wrap(f"{operator}: {command}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
             ),
         ]
+
+    def _steady(self) -> Iterable[str]:
+        for operator in self.commands if "steady" in self.phases() else ():
+            figures = {name: spread["median"] for name, spread in summary(self.results(operator, "steady")).items()}
+            seconds = figures["observed_seconds"]
+            yield (
+                f"steady  {operator}: {figures['secret_gets_per_second']:.1f} secret GETs/s, "
+                f"{figures['secret_gets_in_busiest_second']:.0f} in the busiest second; "
+                f"{figures['operator_cpu_seconds'] / seconds:.1%} of a CPU; over {seconds:.0f} s"
+            )
 
     def _memory(self) -> Iterable[str]:
         for operator, sizes in self.memory.items():
@@ -188,9 +202,9 @@ def _memory(sizes: Mapping[int, int]) -> dict[str, Any]:
 # --- The table's lines ---------------------------------------------------------------------------------------------
 
 _WIDTH = 110
-_WIDTHS = (19, 18, 6, 6, 7, 9, 7, 7, 9, 9, 10)
-_TITLES = ("phase", "seconds", "p50", "p99", "CPU", "API CPU", "RSS", "peak", "sent", "recv", "requests")
-_UNITS = ("", "", "ms", "ms", "s", "s", "MiB", "MiB", "KiB", "KiB", "")
+_WIDTHS = (19, 18, 6, 6, 7, 9, 7, 7, 9, 9, 10, 8)
+_TITLES = ("phase", "seconds", "p50", "p99", "CPU", "API CPU", "RSS", "peak", "sent", "recv", "requests", "writes")
+_UNITS = ("", "", "ms", "ms", "s", "s", "MiB", "MiB", "KiB", "KiB", "", "")
 _COLUMNS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("latency_p50_milliseconds", lambda value: f"{value:.0f}"),
     ("latency_p99_milliseconds", lambda value: f"{value:.0f}"),
@@ -201,6 +215,7 @@ _COLUMNS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("sent_bytes", lambda value: f"{value / 1024:.0f}"),
     ("received_bytes", lambda value: f"{value / 1024:.0f}"),
     ("requests", lambda value: f"{value:.0f}"),
+    ("writes", lambda value: f"{value:.0f}"),
 )
 
 

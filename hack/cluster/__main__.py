@@ -13,6 +13,7 @@ from pathlib import Path
 from hack.cluster import prerequisites
 from hack.cluster.binaries import Finder
 from hack.cluster.cluster import Cluster, Record, programs_of
+from hack.cluster.crds import CrdStore
 from hack.cluster.errors import ClusterError
 from hack.cluster.gomod import pin
 from hack.cluster.images import ImageStore
@@ -21,7 +22,7 @@ from hack.cluster.layout import DEFAULT_NAME, Layout, cache_dir
 from hack.cluster.locks import exclusive
 from hack.cluster.progress import Progress
 from hack.cluster.provider import Machine, choose
-from hack.cluster.versions import catalogue, load_versions
+from hack.cluster.versions import catalogue, crds, load_versions
 
 
 def parser() -> argparse.ArgumentParser:
@@ -172,7 +173,8 @@ def _complaints(cluster: Cluster, record: Record, progress: Progress) -> list[st
 
 
 def _prereqs(progress: Progress) -> int:
-    binaries = catalogue(load_versions())
+    versions = load_versions()
+    binaries = catalogue(versions)
     finder = Finder(cache_dir(), progress)
     choice = choose(Machine.look())
     progress.say(f"`up` would bring up: provider {choice.provider}, level {choice.level}: {choice.reason}")
@@ -183,6 +185,8 @@ def _prereqs(progress: Progress) -> int:
         progress.say(f"level {level}: {state}")
     images = [recipe.name for recipe in ImageStore(cache_dir(), finder, progress).missing(binaries)]
     progress.say(f"images: {', '.join(images) + ' to make' if images else 'are there'}")
+    definitions = [crd.name for crd in CrdStore(cache_dir(), progress).missing(crds(versions).values())]
+    progress.say(f"definitions: {', '.join(definitions) + ' to fetch' if definitions else 'are there'}")
     progress.say(f"Go: {go or 'missing; needed to build what is not found elsewhere'}")
     lacking = prerequisites.missing((*prerequisites.NODE, *prerequisites.IMAGES, *prerequisites.OPERATOR_IMAGE))
     for prerequisite in lacking:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,17 @@ def _open(url: str, timeout: float) -> http.client.HTTPResponse:
         raise ValueError(f"{url} is not https")
     response: http.client.HTTPResponse = urllib.request.urlopen(url, timeout=timeout)  # noqa: S310 - checked above
     return response
+
+
+def go_of(environment: Mapping[str, str], wanted: str) -> str:
+    """The Go that makes or fetches what nothing else has."""
+    go = shutil.which("go", path=environment.get("PATH"))
+    if go is None:
+        raise ClusterError(
+            f"{wanted} is nowhere to be found, and there is no Go to get it with",
+            hint=f"install Go {_GO_MINIMUM} or newer, or set KUBEBUILDER_ASSETS to a directory that has the binaries",
+        )
+    return go
 
 
 def says_version(output: str, version: str) -> bool:
@@ -145,12 +156,7 @@ class Finder:
         return True
 
     def _build(self, binary: Binary, target: Path) -> None:
-        go = shutil.which("go", path=self.environment.get("PATH"))
-        if go is None:
-            raise ClusterError(
-                f"{binary.name} {binary.version} is nowhere to be found, and there is no Go to build it with",
-                hint=f"install Go {_GO_MINIMUM} or newer, or set KUBEBUILDER_ASSETS to a directory that has it",
-            )
+        go = go_of(self.environment, f"{binary.name} {binary.version}")
         log = self.cache / "logs" / f"build-{binary.name}-{binary.version}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [go, "build", "-trimpath", "-ldflags", binary.ldflags, "-o", str(target), binary.package]

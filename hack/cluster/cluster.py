@@ -15,7 +15,8 @@ from typing import Any
 
 from hack.cluster import network, prerequisites
 from hack.cluster.binaries import Finder
-from hack.cluster.components import NODE_NAME, Components, Ports, node_directories
+from hack.cluster.components import METRICS_SERVER_PORT, NODE_NAME, Components, Ports, node_directories
+from hack.cluster.crds import CrdStore
 from hack.cluster.errors import ClusterError
 from hack.cluster.images import ImageStore
 from hack.cluster.kubernetes import Api, http_ok, node_ready, resolves
@@ -23,7 +24,7 @@ from hack.cluster.layout import Layout, cache_dir
 from hack.cluster.mountpoints import Mountpoints, remove_empty
 from hack.cluster.processes import Process, ProcessTable, end, wait_for
 from hack.cluster.progress import Progress
-from hack.cluster.versions import catalogue, load_versions
+from hack.cluster.versions import catalogue, crds, load_versions
 
 HERE = Path(__file__).resolve().parent
 HOLDER = "namespaces"
@@ -31,7 +32,7 @@ HOLDER = "namespaces"
 _PROGRAMS = {
     1: ("etcd", "kube-apiserver", "kubectl"),
     2: ("kube-controller-manager", "kube-scheduler", "kwok"),
-    3: ("kubelet", "kube-proxy", "coredns"),
+    3: ("kubelet", "kube-proxy", "coredns", "metrics-server"),
 }
 
 
@@ -84,7 +85,8 @@ class Cluster:
 
     def up(self, level: int, api_server_arguments: Sequence[str] = (), *, install: bool = True) -> None:
         """Brings the cluster up. The caller has made sure that there is none."""
-        binaries = catalogue(load_versions())
+        versions = load_versions()
+        binaries = catalogue(versions)
         wanted = [binaries[name] for name in programs_of(level)]
         finder = Finder(cache_dir(), self.progress)
         images = ImageStore(cache_dir(), finder, self.progress)
@@ -98,6 +100,8 @@ class Cluster:
             )
         programs = finder.find(wanted)
         archives = images.ensure(binaries) if level == 3 else []
+        # Not for the cluster: for tests, which cannot fetch them from inside a node's network.
+        CrdStore(cache_dir(), self.progress).ensure(crds(versions).values())
 
         ports = Ports() if level == 3 else free_ports()
         record = Record("binaries", level, ports, tuple(api_server_arguments))
@@ -160,16 +164,17 @@ class Cluster:
             )
         self._await(kwok, lambda: http_ok(parts.address, parts.ports.kwok, "/healthz"))
         if parts.level == 2:
-            self._create(parts, "fake-node.yaml")
+            self._create(parts, HERE / "fake-node.yaml")
 
     def _start_node(self, parts: Components, archives: Sequence[Path]) -> None:
         holder = self._holder()
         inside = network.in_mounts(holder)
-        self._create(parts, "bootstrap.yaml")
+        self._create(parts, HERE / "bootstrap.yaml")
         self._start("containerd", [*inside, *parts.containerd()], lambda: self._ctr_answers(parts))
         kubelet = self._spawn("kubelet", [*inside, *parts.kubelet()])
         proxy = self._spawn("kube-proxy", parts.kube_proxy())
         coredns = self._spawn("coredns", parts.coredns())
+        metrics_server = self._spawn("metrics-server", parts.metrics_server())
         with self.progress.phase("images", "imported"):
             for archive in archives:
                 self._import(parts, archive)
@@ -184,6 +189,15 @@ class Cluster:
                 failure=lambda: ClusterError(
                     f"{network.DNS_SERVICE_IP} answers no query", log=self.layout.log("kube-proxy")
                 ),
+            )
+        self._await(metrics_server, partial(api.healthy, "/livez", f"https://{network.NODE_IP}:{METRICS_SERVER_PORT}"))
+        # As long as an API is announced and not served, no namespace can be deleted: announced last, and waited for.
+        self._create(parts, parts.metrics_api())
+        with self.progress.phase("metrics.k8s.io through the API server"):
+            wait_for(
+                lambda: api.get("/apis/metrics.k8s.io/v1beta1") is not None,
+                seconds=30,
+                failure=lambda: ClusterError("metrics.k8s.io is not served", log=self.layout.log("metrics-server")),
             )
 
     def _spawn(self, name: str, command: Sequence[str | Path]) -> Process:
@@ -206,10 +220,10 @@ class Cluster:
                 still_possible=process.alive,
             )
 
-    def _create(self, parts: Components, manifest: str) -> None:
-        with self.progress.phase(manifest, "created"):
+    def _create(self, parts: Components, manifest: Path) -> None:
+        with self.progress.phase(manifest.name, "created"):
             command = [str(parts.programs["kubectl"]), f"--kubeconfig={self.layout.kubeconfig}", "create"]
-            run([*command, "--validate=false", "-f", str(HERE / manifest)], f"creating {manifest}")
+            run([*command, "--validate=false", "-f", str(manifest)], f"creating {manifest.name}")
 
     # -- images ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from hack.cluster.pki import Authority, KeyPair, kubeconfig, service_account_key
 
 NODE_NAME = "node1"
 PAUSE_IMAGE = "registry.k8s.io/pause:3.10"
+METRICS_SERVER_PORT = 4443
 _ISSUER = "https://kubernetes.default.svc.cluster.local"
 _API_SERVER_NAMES = (
     "kubernetes",
@@ -70,6 +72,7 @@ class Components:
         service_account_key(pki)
         ca.server("apiserver", _API_SERVER_NAMES)
         ca.server("kubelet", [NODE_NAME, NODE_IP])
+        ca.server("metrics-server-serving", ["metrics-server.kube-system.svc"])
         clients = {
             "admin": ("memop-admin", ["system:masters"]),
             "apiserver-kubelet": ("kube-apiserver-kubelet-client", ["system:masters"]),
@@ -78,6 +81,7 @@ class Components:
             "kube-proxy": ("system:kube-proxy", []),
             "kubelet-client": (f"system:node:{NODE_NAME}", ["system:nodes"]),
             "coredns": ("system:coredns", []),
+            "metrics-server": ("system:metrics-server", []),
             "kwok": ("kwok", ["system:masters"]),
         }
         for file, (user, groups) in clients.items():
@@ -169,7 +173,11 @@ class Components:
             "concurrent-statefulset-syncs": "20",
             "concurrent-endpoint-syncs": "20",
             "concurrent-service-endpoint-syncs": "20",
+            # A test of scaling takes seconds: no waiting for a pod's start to be over, or for the load to come back.
             "horizontal-pod-autoscaler-sync-period": "5s",
+            "horizontal-pod-autoscaler-cpu-initialization-period": "10s",
+            "horizontal-pod-autoscaler-initial-readiness-delay": "5s",
+            "horizontal-pod-autoscaler-downscale-stabilization": "10s",
         }
         return [self.programs["kube-controller-manager"], *_flags(flags)]
 
@@ -346,6 +354,42 @@ state = {json.dumps(str(self.layout.run / "containerd"))}
 }}
 """
         return [self.programs["coredns"], "-conf", self._write("Corefile", corefile)]
+
+    def metrics_server(self) -> Command:
+        kubeconfig_file = str(self.kubeconfig("metrics-server"))
+        flags = {
+            "kubeconfig": kubeconfig_file,
+            "authentication-kubeconfig": kubeconfig_file,
+            "authorization-kubeconfig": kubeconfig_file,
+            "bind-address": NODE_IP,
+            "secure-port": str(METRICS_SERVER_PORT),
+            "tls-cert-file": str(self.layout.pki / "metrics-server-serving.crt"),
+            "tls-private-key-file": str(self.layout.pki / "metrics-server-serving.key"),
+            "kubelet-preferred-address-types": "InternalIP",
+            # It accepts no shorter interval, and no request that could take most of one.
+            "metric-resolution": "10s",
+            "kubelet-request-timeout": "5s",
+            # kwok's nodes have no kubelet.
+            "node-selector": f"kubernetes.io/hostname={NODE_NAME}",
+        }
+        return [self.programs["metrics-server"], *_flags(flags)]
+
+    def metrics_api(self) -> Path:
+        """The manifest that has the API server pass requests for metrics on, and verify whom it passes them to."""
+        service = {
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": {"name": "v1beta1.metrics.k8s.io"},
+            "spec": {
+                "group": "metrics.k8s.io",
+                "version": "v1beta1",
+                "groupPriorityMinimum": 100,
+                "versionPriority": 100,
+                "service": {"namespace": "kube-system", "name": "metrics-server"},
+                "caBundle": base64.b64encode(self.authority.read_bytes()).decode(),
+            },
+        }
+        return self._write_yaml("metrics-api.yaml", service)
 
     def _write(self, name: str, text: str) -> Path:
         path = self.layout.config / name

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from hack.cluster.errors import ClusterError
-from hack.cluster.versions import HACK, LOCAL_PROJECTS, catalogue, load_versions
+from hack.cluster.versions import HACK, LOCAL_PROJECTS, catalogue, crds, load_versions
 
 _STAGING = re.compile(r"^\t(k8s\.io/\S+) => \./staging/", re.MULTILINE)
 _DROPPED_BLOCK = re.compile(r"^replace \(\n.*?^\)\n", re.MULTILINE | re.DOTALL)
@@ -36,6 +36,7 @@ def render_kubernetes_gomod(upstream: str, version: str) -> str:
 def pin() -> None:
     """Rewrites go.mod and go.sum of every project under hack/go for the versions in versions.toml."""
     versions = load_versions()
+    crd_modules = {crd.project: crd.module for crd in crds(versions).values()}
     for project, version in versions.items():
         directory = HACK / "go" / project
         packages = sorted(b.package for b in catalogue(versions).values() if b.project == project)
@@ -46,10 +47,19 @@ def pin() -> None:
             (directory / "go.sum").unlink(missing_ok=True)
             # Resolving the packages writes the sums of just the modules that their build reads.
             _go(directory, "list", "-mod=mod", "-deps", *packages)
+        elif project in crd_modules:
+            module_name = crd_modules[project]
+            _start_module(directory, f"\nrequire {module_name} {version}\n")
+            _go(directory, "mod", "download", module_name)
         elif project not in LOCAL_PROJECTS:
-            (directory / "go.mod").write_text(f"module memop.invalid/hack/{project}\n\ngo 1.24.0\n")
-            (directory / "go.sum").unlink(missing_ok=True)
+            _start_module(directory)
             _go(directory, "get", "-tool", *(f"{package}@{version}" for package in packages))
+
+
+def _start_module(directory: Path, requirements: str = "") -> None:
+    directory.mkdir(exist_ok=True)
+    (directory / "go.mod").write_text(f"module memop.invalid/hack/{directory.name}\n\ngo 1.24.0\n{requirements}")
+    (directory / "go.sum").unlink(missing_ok=True)
 
 
 def _go(directory: Path, *words: str) -> str:

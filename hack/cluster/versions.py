@@ -1,4 +1,4 @@
-"""The pinned versions, and which Go package each binary is built from."""
+"""The pinned versions, which Go package each binary is built from, and which Go module has which definition."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _OTHER_PACKAGES = {
     "coredns": "github.com/coredns/coredns",
     "memcached_exporter": "github.com/prometheus/memcached_exporter/cmd/memcached_exporter",
     "kwok": "sigs.k8s.io/kwok/cmd/kwok",
+    "metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server",
     "pause": "memop.invalid/hack/pause",
 }
 _FOR_IMAGES = ("memcached_exporter", "pause")
@@ -35,8 +36,24 @@ _LINKER_VARIABLES = {
     ),
     "memcached_exporter": ("github.com/prometheus/common/version.Version={bare}",),
     "kwok": ("sigs.k8s.io/kwok/pkg/consts.Version={v}",),
+    "metrics-server": ("k8s.io/client-go/pkg/version.gitVersion={v}",),
 }
 _VERSION_ARGUMENTS = {"kubectl": ("version", "--client"), "coredns": ("-version",)}
+
+
+# Both files are plain YAML. cert-manager's chart has its own, templated; what it installs has the same spec.
+_CRDS = {
+    "servicemonitors.monitoring.coreos.com": (
+        "prometheus-operator",
+        "github.com/prometheus-operator/prometheus-operator",
+        "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+    ),
+    "certificates.cert-manager.io": (
+        "cert-manager",
+        "github.com/cert-manager/cert-manager",
+        "deploy/crds/cert-manager.io_certificates.yaml",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,17 @@ class Binary:
         )
 
 
+@dataclass(frozen=True)
+class Crd:
+    """The definition of a kind of somebody else's: its pinned release and where its Go module has it."""
+
+    name: str
+    project: str  # directory under hack/go, and the key in versions.toml
+    version: str
+    module: str
+    file: str
+
+
 def load_versions(path: Path = VERSIONS_FILE) -> dict[str, str]:
     """Project → version, as pinned."""
     return LOCAL_PROJECTS | {name: str(version) for name, version in tomllib.loads(path.read_text()).items()}
@@ -83,3 +111,10 @@ def catalogue(versions: dict[str, str]) -> dict[str, Binary]:
         for name, package in _OTHER_PACKAGES.items()
     }
     return kubernetes | others
+
+
+def crds(versions: dict[str, str]) -> dict[str, Crd]:
+    """Every definition the tool knows, by name."""
+    return {
+        name: Crd(name, project, versions[project], module, file) for name, (project, module, file) in _CRDS.items()
+    }

@@ -16,6 +16,7 @@ import structlog
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from memop import __version__, logs
+from memop.certificates import CertificateKeeper, make
 from memop.client import Client, connect
 from memop.clock import Clock
 from memop.controller import Controller
@@ -30,15 +31,23 @@ from memop.metrics import (
     LeaderMetrics,
     OperatorMetrics,
     QueueMetrics,
+    WebhookMetrics,
 )
 from memop.reconcilers.apply import Applier
+from memop.reconcilers.memcached.children import KINDS, OPTIONAL_KINDS
+from memop.reconcilers.memcached.instance import Options
+from memop.reconcilers.memcached.memory import memory
 from memop.reconcilers.memcached.metrics import InstanceCollector
 from memop.reconcilers.memcached.reconciler import FIELD_MANAGER, MemcachedReconciler
 from memop.reconcilers.objects import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, Live, decoder
-from memop.refs import DEPLOYMENTS, MEMCACHEDS, POD_DISRUPTION_BUDGETS, SERVICES, Key, Resource
+from memop.reconcilers.secrets import SecretReader
+from memop.refs import DEPLOYMENTS, MEMCACHEDS, STATEFUL_SETS, Key, Resource
 from memop.server import Health, ReloadingCertificate, Server, TokenGate
 from memop.settings import Settings
-from memop.workqueue import WorkQueue
+from memop.webhooks.review import TASKS, Reviewer, Task
+from memop.webhooks.review import path as webhook_path
+from memop.webhooks.validation import Policy
+from memop.workqueue import INITIAL, WorkQueue
 
 T = TypeVar("T")
 
@@ -103,41 +112,53 @@ class App:
 
         selector = f"{NAME_LABEL}=memcached,{MANAGED_BY_LABEL}={MANAGED_BY}"
         memcacheds = self._informer(MEMCACHEDS, subresource="status")
-        deployments = self._informer(DEPLOYMENTS, selector)
         children = {
-            DEPLOYMENTS: deployments,
-            **{kind: self._informer(kind, selector) for kind in (SERVICES, POD_DISRUPTION_BUDGETS)},
+            kind: self._informer(kind, selector, optional=kind in OPTIONAL_KINDS) for kind in (*KINDS, *OPTIONAL_KINDS)
         }
         self._informers = [memcacheds, *children.values()]
         self._events = EventRecorder(client, instance=self._identity, clock=clock, log=log)
 
         operator_metrics = OperatorMetrics(registry)
+        workloads = {kind: children[kind] for kind in (DEPLOYMENTS, STATEFUL_SETS)}
+        options = Options(
+            image=settings.memcached_image,
+            exporter_image=settings.exporter_image,
+            default_uid=not settings.no_default_uid,
+            allow_privileged_pods=settings.allow_privileged_pods,
+            cluster_domain=settings.cluster_domain,
+        )
         reconciler = MemcachedReconciler(
             memcacheds=memcacheds,
-            deployments=deployments,
+            workloads=workloads,
+            secrets=SecretReader(client, interval=settings.secret_resync_interval, clock=clock, rng=self._rng),
             applier=Applier(
                 client,
                 resource=MEMCACHEDS,
                 manager=FIELD_MANAGER,
                 owners=memcacheds,
                 children=children,
+                optional=OPTIONAL_KINDS,
                 clock=clock,
                 metrics=operator_metrics,
             ),
             events=self._events,
             clock=clock,
             metrics=operator_metrics,
-            default_image=settings.memcached_image,
+            options=options,
         )
         registry.register(
             InstanceCollector(
-                memcacheds=memcacheds.reader, deployments=deployments.reader, default_image=settings.memcached_image
+                memcacheds=memcacheds.reader,
+                workloads={kind: informer.reader for kind, informer in workloads.items()},
+                options=options,
             )
         )
         queue: WorkQueue[Key] = WorkQueue("memcached", clock=clock, metrics=QueueMetrics(registry))
         memcacheds.subscribe(enqueue(queue, own_key, changed=_matters))
-        for informer in children.values():
+        for kind, informer in children.items():
             informer.subscribe(enqueue(queue, controller_owner(MEMCACHEDS.group, MEMCACHEDS.kind)))
+            if kind in OPTIONAL_KINDS:  # what was left out while the cluster did not serve it is made now
+                informer.when_listed(partial(_enqueue_all, queue, memcacheds))
         self._queue = queue
         self._controller = Controller(
             "memcached",
@@ -153,9 +174,13 @@ class App:
         self._elector = elector = self._build_elector() if settings.leader_elect else None
         if elector is not None:
             client.fence(lambda: elector.leading)
+        self._webhook_certificate = self._build_webhook_certificate() if settings.enable_webhooks else None
+        self._keeper = self._build_keeper()
         self._server = self._build_server(registry)
 
-    def _informer(self, resource: Resource, label_selector: str = "", *, subresource: str = "") -> Informer[Live]:
+    def _informer(
+        self, resource: Resource, label_selector: str = "", *, subresource: str = "", optional: bool = False
+    ) -> Informer[Live]:
         return Informer(
             self._client,
             resource,
@@ -165,36 +190,69 @@ class App:
             clock=self._clock,
             metrics=self._informer_metrics,
             rng=self._rng,
+            optional=optional,
         )
 
     def _build_server(self, registry: CollectorRegistry) -> Server:
         settings = self._settings
         secure = settings.metrics_secure and settings.metrics_bind_address not in ("", "0")
-        return Server(
+        keeper, webhooks = self._keeper, self._webhook_certificate
+        metrics = WebhookMetrics(registry) if webhooks else None
+        server = Server(
             registry=registry,
             health=Health(
                 live={},
-                ready={f"informer-{informer.name}": partial(_unready, informer) for informer in self._informers},
+                ready={
+                    **{f"informer-{informer.name}": partial(_unready, informer) for informer in self._informers},
+                    **({"webhooks": keeper.health} if keeper else {}),
+                },
                 info={
                     **{f"informer-{informer.name}": informer.health for informer in self._informers},
                     "lease": self._standing,
+                    **({"webhook-certificate": keeper.trouble} if keeper else {}),
                 },
             ),
             health_address=settings.health_probe_bind_address,
             metrics_address=settings.metrics_bind_address,
             metrics_certificate=self._metrics_certificate() if secure else None,
             gate=TokenGate(self._client, self._clock) if secure else None,
+            webhook_address=f":{settings.webhook_port}" if webhooks else "0",
+            webhook_certificate=webhooks,
+            webhook_metrics=metrics,
+        )
+        if webhooks and metrics:
+            metrics.expiry.set_function(lambda: webhooks.expires)
+            policy = Policy(
+                allow_privileged_pods=settings.allow_privileged_pods,
+                derived_memory=lambda config, tls: memory(config, tls=tls),
+            )
+            for task in TASKS:
+                server.add_hook(webhook_path(task), partial(_review, Reviewer(policy), task))
+        return server
+
+    def _build_webhook_certificate(self) -> ReloadingCertificate:
+        directory = self._settings.webhook_cert_path
+        return ReloadingCertificate(*(Path(directory, name) for name in ("tls.crt", "tls.key") if directory))
+
+    def _build_keeper(self) -> CertificateKeeper | None:
+        """None where webhooks are served with files, or not at all."""
+        certificate, settings = self._webhook_certificate, self._settings
+        if certificate is None or settings.webhook_cert_path:
+            return None
+        return CertificateKeeper(
+            self._client,
+            name=settings.webhook_name,
+            namespace=self._namespace,
+            serve=certificate.use,
+            clock=self._clock,
         )
 
     def _metrics_certificate(self) -> ReloadingCertificate:
         directory = self._settings.metrics_cert_path
         if directory:
             return ReloadingCertificate(Path(directory, "tls.crt"), Path(directory, "tls.key"))
-        from memop.webhooks.certificates import self_signed  # noqa: PLC0415 - 9 MiB that few need
-
         certificate = ReloadingCertificate()
-        own = self_signed(["localhost", socket.gethostname()], now=self._clock.now(), days=3650)
-        certificate.use(own.cert_pem, own.key_pem)
+        certificate.use(make(["localhost", socket.gethostname()], self._clock.now(), 3650))
         return certificate
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -208,6 +266,7 @@ class App:
                 background.create_task(self._server.run(), name="server"),
                 background.create_task(self._events.run(), name="events"),
                 *(background.create_task(informer.run(), name=informer.name) for informer in self._informers),
+                *(background.create_task(keeper.run(), name="certificates") for keeper in [self._keeper] if keeper),
             ]
             await self._lead(stop)
             for task in tasks:
@@ -262,6 +321,15 @@ class App:
         for informer in self._informers:
             await informer.wait_settled()
         await self._controller.run()
+
+
+def _enqueue_all(queue: WorkQueue[Key], informer: Informer[Live]) -> None:
+    for obj in informer.reader.values():
+        queue.add(obj.key, priority=INITIAL)
+
+
+async def _review(reviewer: Reviewer, task: Task, body: bytes) -> bytes:
+    return reviewer.review(task, body)
 
 
 async def _unless(stop: asyncio.Event, waited_for: Coroutine[None, None, T]) -> T | None:

@@ -57,7 +57,7 @@ from memop.errors import (
     status_error,
 )
 from memop.metrics import ClientMetrics
-from memop.refs import EVENTS, LEASES, Key, Resource
+from memop.refs import EVENTS, LEASES, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, Key, Resource
 
 CONNECT_TIMEOUT = 10.0  # seconds for TCP and TLS
 REQUEST_TIMEOUT = 60.0  # seconds for one try, body included; the API server itself gives up after 60
@@ -91,6 +91,9 @@ CREDENTIALS_PERIOD = 60.0  # seconds between readings of the service account's t
 CREDENTIALS_PAUSE = 5.0  # seconds in which credentials read because they were refused are not read once more
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 KUBECONFIG = Path("~/.kube/config")
+
+# What every replica writes, leader or not: its Events, and the CAs of the webhooks that it serves.
+UNFENCED = frozenset({EVENTS, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS})
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
@@ -507,7 +510,7 @@ class Client:
         await self._session.close()
 
     def fence(self, may_write: Callable[[], bool]) -> None:
-        """Send `apply`, `patch` and `delete` (of Events excepted) only while `may_write()`; else LeadershipLost.
+        """Send `apply`, `patch` and `delete` (UNFENCED excepted) only while `may_write()`; else LeadershipLost.
 
         Asked right before sending: a process that was suspended for longer than its term finds out before it acts.
         """
@@ -644,7 +647,7 @@ class Client:
         """A merge patch, or a JSON patch by `application/json-patch+json`."""
         request = ("patch", resource, key)
         url = self._url(request, _path(resource, key, request, subresource), {"fieldManager": manager})
-        fenced = resource is not EVENTS
+        fenced = resource not in UNFENCED
         return await self._request("PATCH", url, request, body=body, content_type=content_type, fenced=fenced)
 
     async def delete(

@@ -228,3 +228,53 @@ class LeaderMetrics:
             ["name"],
             registry=registry,
         )
+
+
+class WebhookMetrics:
+    """What controller-runtime tells of its webhooks, labelled by path."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "controller_runtime_webhook_latency_seconds",
+            "Histogram of the latency of processing admission requests",
+            ["webhook"],
+            buckets=RECONCILE_BUCKETS,
+            registry=registry,
+        )
+        self._total = Counter(
+            "controller_runtime_webhook_requests_total",
+            "Total number of admission requests by HTTP status code.",
+            ["webhook", "code"],
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "controller_runtime_webhook_requests_in_flight",
+            "Current number of admission requests being served.",
+            ["webhook"],
+            registry=registry,
+        )
+        self.expiry = Gauge(
+            "memop_webhook_certificate_expiry_timestamp_seconds",
+            "When the certificate that webhooks are served with ends, in seconds since 1970; NaN without one",
+            registry=registry,
+        )
+
+    def begin(self, webhook: str) -> None:
+        """Have the series of a webhook from the start, as controller-runtime does."""
+        self._seconds.labels(webhook)
+        self._in_flight.labels(webhook)
+        for code in ("200", "500"):
+            self._total.labels(webhook, code)
+
+    @contextmanager
+    def serving(self, webhook: str) -> Iterator[None]:
+        """Counts and times one request; what raises is answered with 500."""
+        code, started = "500", time.perf_counter()
+        self._in_flight.labels(webhook).inc()
+        try:
+            yield
+            code = "200"
+        finally:
+            self._in_flight.labels(webhook).dec()
+            self._seconds.labels(webhook).observe(time.perf_counter() - started)
+            self._total.labels(webhook, code).inc()

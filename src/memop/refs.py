@@ -40,11 +40,23 @@ class Resource:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
+CERTIFICATES = Resource("cert-manager.io", "v1", "Certificate", "certificates")
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")
 EVENTS = Resource("events.k8s.io", "v1", "Event", "events")
+HORIZONTAL_POD_AUTOSCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 MEMCACHEDS = Resource("memcached.c5c3.io", "v1beta1", "Memcached", "memcacheds")
+MUTATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"
+)
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 POD_DISRUPTION_BUDGETS = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+SECRETS = Resource("", "v1", "Secret", "secrets")
+SERVICE_MONITORS = Resource("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors")
 SERVICES = Resource("", "v1", "Service", "services")
+STATEFUL_SETS = Resource("apps", "v1", "StatefulSet", "statefulsets")
 SUBJECT_ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews")
 TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "TokenReview", "tokenreviews")
+VALIDATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"
+)

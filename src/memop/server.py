@@ -8,12 +8,13 @@ controller-runtime's: TLS, and whom TokenReview and SubjectAccessReview admit.
 import asyncio
 import errno
 import hashlib
+import math
 import socket
 import ssl
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -26,6 +27,8 @@ from prometheus_client.metrics_core import Metric
 
 from memop.clock import Clock
 from memop.errors import ApiError, ConfigurationError
+from memop.metrics import WebhookMetrics
+from memop.pem import Certificate, server_context, validity
 from memop.refs import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
 
 log = structlog.stdlib.get_logger(__name__)
@@ -65,7 +68,8 @@ def parse_address(flag: str, address: str) -> tuple[str, int] | None:
 class ReloadingCertificate:
     """A serving certificate that handshakes look up anew: files that change are used from the next connection on.
 
-    Give it files, or hand over PEM with `use`. A pair that does not fit (half-written, say) leaves the old one.
+    Give it files, or hand over a pair with `use`; handshakes fail until then. A pair that does not fit (half-written,
+    say) leaves the old one. `expires` is when the one in use ends, in seconds since 1970; NaN without one.
     """
 
     def __init__(self, cert_file: str | Path = "", key_file: str | Path = "") -> None:
@@ -73,32 +77,24 @@ class ReloadingCertificate:
         self._stamp: tuple[tuple[int, int, int], ...] = ()
         self._looked_at = 0.0
         self._current: ssl.SSLContext | None = None
+        self.expires = math.nan
 
     @property
     def context(self) -> ssl.SSLContext:
-        """What to listen with. Raises: ConfigurationError when there is no certificate to begin with."""
+        """What to listen with. Raises: ConfigurationError for files that are missing or do not fit."""
         if self._files and self._current is None:
             try:
-                self._stamp = self._look()
-                self._current = _server_context(*self._files)
-            except (OSError, ssl.SSLError) as error:
+                self._load(*self._files, self._look())
+            except (OSError, ValueError, ConfigurationError) as error:
                 raise ConfigurationError(f"certificate {self._files[0]} with key {self._files[1]}: {error}") from error
-        if self._current is None:
-            raise ConfigurationError("no certificate to serve with: give files or a pair")
         outer = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         outer.sni_callback = self._choose
         return outer
 
-    def use(self, cert_pem: bytes, key_pem: bytes) -> None:
-        """Serve with this pair from the next connection on. Raises: ConfigurationError when it does not fit."""
-        with tempfile.TemporaryDirectory() as directory:  # ssl loads from files only; mode 0700
-            cert, key = Path(directory, "tls.crt"), Path(directory, "tls.key")
-            cert.write_bytes(cert_pem)
-            key.write_bytes(key_pem)
-            try:
-                self._current = _server_context(cert, key)
-            except ssl.SSLError as error:
-                raise ConfigurationError(f"certificate and key do not fit: {error}") from error
+    def use(self, certificate: Certificate) -> None:
+        """Serve with it from the next connection on. Raises: ConfigurationError when it and its key do not fit."""
+        self._current = server_context(certificate)
+        self.expires = validity(certificate)[1].timestamp()
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _outer: ssl.SSLContext) -> None:
         now = time.monotonic()
@@ -112,21 +108,18 @@ class ReloadingCertificate:
         try:
             stamp = self._look()
             if stamp != self._stamp:
-                self._current = _server_context(cert, key)
-                self._stamp = stamp
+                self._load(cert, key, stamp)
                 log.info("the certificate was reloaded", file=str(cert))
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError, ConfigurationError) as error:
             log.warning("the certificate was not reloaded", file=str(cert), error=str(error))
+
+    def _load(self, cert: Path, key: Path, stamp: tuple[tuple[int, int, int], ...]) -> None:
+        self.use(Certificate(cert.read_text(), key.read_text()))
+        self._stamp = stamp
 
     def _look(self) -> tuple[tuple[int, int, int], ...]:
         stats = [file.stat() for file in self._files or ()]  # follows kubelet's symlinks: the inode tells
         return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
-
-
-def _server_context(cert: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
-    return context
 
 
 class _User(msgspec.Struct):
@@ -268,6 +261,7 @@ class Server:
         gate: TokenGate | None = None,
         webhook_address: str = "0",
         webhook_certificate: ReloadingCertificate | None = None,
+        webhook_metrics: WebhookMetrics | None = None,
     ) -> None:
         self._registry = registry
         self._health = health
@@ -277,6 +271,7 @@ class Server:
         self._gate = gate
         self._webhook_address = webhook_address
         self._webhook_certificate = webhook_certificate
+        self._webhook_metrics = webhook_metrics
         self._hooks: dict[str, Hook] = {}
         self._scrape = asyncio.Lock()
         self._runners: list[web.AppRunner] = []
@@ -285,6 +280,8 @@ class Server:
     def add_hook(self, path: str, hook: Hook) -> None:
         """Serve POSTs of JSON to `path` on the webhook listener; before the server starts."""
         self._hooks[path] = hook
+        if self._webhook_metrics is not None:
+            self._webhook_metrics.begin(path)
 
     async def start(self) -> None:
         """Raises: ConfigurationError for an address or certificate that cannot be served on, naming the flag."""
@@ -379,7 +376,8 @@ class Server:
         async def handle(request: web.Request) -> web.Response:
             if request.content_type != "application/json":
                 return web.Response(status=415, text="wants application/json\n")
-            return web.Response(body=await hook(await request.read()), content_type="application/json")
+            with self._webhook_metrics.serving(request.path) if self._webhook_metrics else nullcontext():
+                return web.Response(body=await hook(await request.read()), content_type="application/json")
 
         return handle
 

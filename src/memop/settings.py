@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from memop.api.memcached import DEFAULT_IMAGE
+from memop.api.memcached import DEFAULT_EXPORTER_IMAGE, DEFAULT_IMAGE
 from memop.errors import ConfigurationError
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # DNS-1123
+_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
 
@@ -58,6 +59,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not 1 <= int(text) <= 65535:
+        raise ValueError("wants a port, 1 to 65535")
+    return int(text)
+
+
 def _flag(default: Any, help_: str, parse: Callable[[str], Any] = str, metavar: str = "") -> Any:
     return field(default=default, metadata={"help": help_, "parse": parse, "metavar": metavar})
 
@@ -84,9 +91,30 @@ class Settings:
         "", "directory of tls.crt and tls.key for /metrics; self-signed when empty", metavar="DIR"
     )
     health_probe_bind_address: str = _flag(":8081", "address of /healthz and /readyz, 0 turns them off", metavar="ADDR")
-    enable_webhooks: bool = _flag(False, "serve admission webhooks (not in this version)", boolean)
-    webhook_port: int = _flag(9443, "port of the admission webhooks", _positive, "PORT")
+    enable_webhooks: bool = _flag(False, "serve admission webhooks", boolean)
+    webhook_port: int = _flag(9443, "port of the admission webhooks", _port, "PORT")
+    webhook_cert_path: str = _flag(
+        "",
+        "directory of tls.crt and tls.key for the webhooks; when empty memop makes them and tells the API server",
+        metavar="DIR",
+    )
+    webhook_name: str = _flag(
+        "memop-webhook",
+        "name of the webhooks' Service and of both webhook configurations; their Secret has -cert behind it",
+        metavar="NAME",
+    )
+    allow_privileged_pods: bool = _flag(
+        False, "let a Memcached ask for privileged, root or host access in its security contexts", boolean
+    )
     memcached_image: str = _flag(DEFAULT_IMAGE, "image of pools that name none", metavar="IMAGE")
+    exporter_image: str = _flag(DEFAULT_EXPORTER_IMAGE, "image of exporters where the pool names none", metavar="IMAGE")
+    no_default_uid: bool = _flag(
+        False, "leave the choice of the pods' uid to the cluster, as OpenShift wants it", boolean
+    )
+    cluster_domain: str = _flag("cluster.local", "the cluster's DNS domain, for names in Certificates", metavar="NAME")
+    secret_resync_interval: float = _flag(
+        60.0, "how often the metadata of Secrets that pools name are read again", duration, "DUR"
+    )
     max_concurrent_reconciles: int = _flag(16, "reconciles at once, for each kind", _positive, "N")
     kube_api_qps: float | None = _flag(
         None, "limit of requests a second to the API server; none by default", float, "N"
@@ -120,15 +148,20 @@ class Settings:
                         f"{flag}={','.join(namespaces)}: {namespace!r} is no namespace: at most 63 lower-case letters, "
                         "digits and inner dashes"
                     )
-        if not self.shutdown_timeout > 0:
-            raise ConfigurationError(f"--shutdown-timeout={self.shutdown_timeout:g}s: wants more than 0")
+        for flag, seconds in (
+            ("--shutdown-timeout", self.shutdown_timeout),
+            ("--secret-resync-interval", self.secret_resync_interval),
+        ):
+            if not seconds > 0:
+                raise ConfigurationError(f"{flag}={seconds:g}s: wants more than 0")
         if self.kube_api_qps is not None and not 0 < self.kube_api_qps < math.inf:
             raise ConfigurationError(
                 f"--kube-api-qps={self.kube_api_qps:g}: wants a number above 0; without the flag there is no limit"
             )
-        if self.enable_webhooks:
+        if not _DNS_1035.fullmatch(self.webhook_name):
             raise ConfigurationError(
-                "--enable-webhooks: this version of memop has no admission webhooks; the CRD's own rules validate"
+                f"--webhook-name={self.webhook_name}: wants a Service's name: at most 63 lower-case letters, digits "
+                "and inner dashes, a letter first"
             )
 
 

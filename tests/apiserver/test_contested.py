@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from memop.webhooks.certificates import self_signed
+from memop.webhooks.certificates import issue
 from tests.support.apiserver import writes
 from tests.support.kubectl import Json, Kubectl, condition, eventually, memcached
 from tests.support.operator import Operator
@@ -52,9 +52,9 @@ class Mirror(BaseHTTPRequestHandler):
 @pytest.fixture
 def mirror(kubectl: Kubectl, tmp_path: Path) -> Iterator[str]:
     """The webhook, asked about the Deployments of the test's namespace; its configuration's name."""
-    pair = self_signed(["127.0.0.1"], now=datetime.now(UTC), days=1)
-    (tmp_path / "crt").write_bytes(pair.cert_pem)
-    (tmp_path / "key").write_bytes(pair.key_pem)
+    pair = issue(["127.0.0.1"], now=datetime.now(UTC), days=1)
+    (tmp_path / "crt").write_text(pair.cert)
+    (tmp_path / "key").write_text(pair.key)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
@@ -72,7 +72,7 @@ def mirror(kubectl: Kubectl, tmp_path: Path) -> Iterator[str]:
         "name": "mirror.example.com",
         "clientConfig": {
             "url": f"https://127.0.0.1:{server.server_port}/",
-            "caBundle": base64.b64encode(pair.cert_pem).decode(),
+            "caBundle": base64.b64encode(pair.ca.encode()).decode(),
         },
         "rules": [rule],
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": kubectl.namespace}},

@@ -12,17 +12,19 @@ from tests.support.fixtures import OperatorFactory
 from tests.support.kubectl import Json, Kubectl, eventually, memcached
 
 ROLE = "memop"
+CHILD = ["get", "list", "watch", "patch", "create", "delete"]
 RULES = [
     {"apiGroups": ["memcached.c5c3.io"], "resources": ["memcacheds"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["memcached.c5c3.io"], "resources": ["memcacheds/status"], "verbs": ["patch"]},
     {"apiGroups": ["memcached.c5c3.io"], "resources": ["memcacheds/finalizers"], "verbs": ["update"]},
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "patch", "create"]},
-    {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "patch", "create"]},
-    {
-        "apiGroups": ["policy"],
-        "resources": ["poddisruptionbudgets"],
-        "verbs": ["get", "list", "watch", "patch", "create", "delete"],
-    },
+    {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets"], "verbs": CHILD},
+    {"apiGroups": [""], "resources": ["services"], "verbs": CHILD},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+    {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": CHILD},
+    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": CHILD},
+    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": CHILD},
+    {"apiGroups": ["monitoring.coreos.com"], "resources": ["servicemonitors"], "verbs": CHILD},
+    {"apiGroups": ["cert-manager.io"], "resources": ["certificates"], "verbs": CHILD},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
 RETRY = 30.0  # seconds between two lists that are refused, at most

@@ -281,19 +281,6 @@ def test_the_restart_trigger_replaces_the_pods(kubectl: Kubectl) -> None:
     assert pod["metadata"]["annotations"]["memcached.c5c3.io/restart-trigger"] == "now"
 
 
-def test_what_is_not_built_yet_is_said_and_nothing_is_half_built(kubectl: Kubectl) -> None:
-    kubectl.apply(memcached("pool", monitoring={"enabled": True}))
-
-    def assert_said() -> None:
-        degraded = condition(kubectl.get("memcached", "pool"), "Degraded")
-        assert (degraded["reason"], "spec.monitoring" in degraded["message"]) == ("NotBuilt", True)
-
-    eventually(assert_said)
-    assert kubectl.find("deployment", "pool") is None
-    kubectl.patch("memcached", "pool", {"spec": {"monitoring": None}})
-    ready_pods(kubectl, "pool", 1)
-
-
 def test_a_refusal_by_the_api_server_becomes_a_condition_with_its_words(kubectl: Kubectl) -> None:
     kubectl("create", "quota", "none", "--hard=count/services=0")
     kubectl.apply(memcached("pool"))

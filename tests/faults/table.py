@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.faults.harness import Outcome, Scenario, Stage, run, stage
-from tests.faults.scenarios import MEMCACHED, MEMCACHED_DRIFTED, MEMCACHED_RECREATED
+from tests.faults.scenarios import MEMCACHED, MEMCACHED_DRIFTED, MEMCACHED_RECREATED, WITHOUT_EVENTS
 from tests.faults.trouble import (
     ALWAYS,
     GONE,
@@ -54,7 +54,7 @@ from tests.faults.trouble import (
 )
 from tests.support.proxy import Fault, Match, Reply, Request, Rule
 
-MOST_WRITES = 60  # an undisturbed run has half as many; a fight has no end
+MOST_WRITES = 90  # an undisturbed run has half as many; a fight has no end
 # Within which a step converges on a busy machine; likewise where a request is given up after 60 s, a watch after 150.
 TIMEOUT, TIMEOUT_UNANSWERED, TIMEOUT_SILENT = 120.0, 180.0, 280.0
 
@@ -151,8 +151,12 @@ def goes_on_from_the_bookmark(here: Stage, _: Sequence[Rule]) -> None:
 
 
 def writes_nothing_blindly(here: Stage, _: Sequence[Rule]) -> None:
-    """No write is based on what was not so: nothing is made that exists, nothing deleted that is gone."""
-    wrong = here.answers(lambda request: request.writes and request.status in (404, 409))
+    """No write is based on what was not so: nothing is made that exists, nothing deleted that is gone.
+
+    A deletion may be refused: its object, which the control plane writes to, has changed where memop could not see it.
+    """
+    writes = here.answers(lambda request: request.writes and request.status in (404, 409))
+    wrong = [request for request in writes if (request.verb, request.status) != ("delete", 409)]
     assert not wrong, ", ".join(map(str, wrong))
 
 
@@ -216,7 +220,7 @@ def watches(strike: Strike) -> Arm:
 
 
 def watches_throughout(strike: Strike) -> Arm:
-    return both(*(struck(kind, strike) for kind in MEMCACHED.kinds))
+    return both(*(struck(kind, strike) for kind in MEMCACHED.kinds.keys() - WITHOUT_EVENTS))
 
 
 # --- The table --------------------------------------------------------------------------------------------------
@@ -389,6 +393,9 @@ WHOLE_API = [
         on(Match("list", "poddisruptionbudgets"), says(403, "Forbidden"), "", "create", "update", times=ALWAYS),
         timeout=TIMEOUT_UNANSWERED,
     ),
+    Row("a Secret, missing for a while", on(Match("get", "secrets"), says(404, "NotFound"), "update")),
+    Row("a Secret that may not be read for a while", on(Match("get", "secrets"), says(403, "Forbidden"), "update")),
+    Row("a Secret, and trouble", on(Match("get", "secrets"), says(500, "InternalError"), "create", "update", times=2)),
     Row("deployments may not be listed for a while", on(Match("list", "deployments"), says(403, "Forbidden"), times=4)),
     Row("everything is slow", on(Match(), late(0.7), times=ALWAYS), timeout=TIMEOUT_UNANSWERED),
     Row("a new token, at hand", TokenChange("scale", 0).arm, unnoticed),

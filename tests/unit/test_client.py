@@ -36,7 +36,7 @@ from memop.errors import (
 )
 from memop.metrics import ClientMetrics
 from memop.refs import DEPLOYMENTS, EVENTS, LEASES, SERVICES, TOKEN_REVIEWS, Key, Resource
-from memop.webhooks.certificates import self_signed
+from memop.webhooks.certificates import issue
 from tests.unit.apiserver import Answer, ImpatientClock, client, failure, json, plain, serving, speaking
 
 pytestmark = pytest.mark.real_loop
@@ -378,12 +378,13 @@ async def test_cancellation_passes_untouched() -> None:
 def _server_tls(tmp_path: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    pair = self_signed(names, now=datetime.now(UTC), days=1)
-    (tmp_path / "tls.crt").write_bytes(pair.cert_pem)
-    (tmp_path / "tls.key").write_bytes(pair.key_pem)
+    pair = issue(names, now=datetime.now(UTC), days=1)
+    (tmp_path / "tls.crt").write_text(pair.cert)
+    (tmp_path / "tls.key").write_text(pair.key)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
-    return context, tmp_path / "tls.crt"
+    (tmp_path / "ca.crt").write_text(pair.ca)
+    return context, tmp_path / "ca.crt"
 
 
 async def test_a_certificate_that_does_not_verify_is_unreachable_and_says_so(

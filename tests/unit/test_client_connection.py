@@ -17,13 +17,13 @@ from memop import client as module
 from memop.client import connect, proxy_from_environment
 from memop.errors import ConfigurationError, Unauthorized
 from memop.refs import SERVICES, Key
-from memop.webhooks.certificates import self_signed
+from memop.webhooks.certificates import issue
 from tests.unit.apiserver import ImpatientClock, client, failure, serving
 from tests.unit.apiserver import json as answer
 
 pytestmark = pytest.mark.real_loop
 
-PAIR = self_signed(["127.0.0.1"], now=datetime.now(UTC), days=1)
+PAIR = issue(["127.0.0.1"], now=datetime.now(UTC), days=1)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def _kubeconfig(path: Path, user: Any = None, name: str = "one", cluster: dict[s
 
 
 async def test_a_kubeconfig_gives_host_namespace_token_and_tls(tmp_path: Path) -> None:
-    (tmp_path / "ca").write_bytes(PAIR.cert_pem)
+    (tmp_path / "ca").write_text(PAIR.ca)
     (tmp_path / "token").write_text("secret\n")
     path = _kubeconfig(
         tmp_path / "config",
@@ -75,7 +75,7 @@ async def test_inline_certificates_and_keys_leave_neither_files_nor_descriptors_
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    inline = {name: base64.b64encode(pem).decode() for name, pem in (("cert", PAIR.cert_pem), ("key", PAIR.key_pem))}
+    inline = {name: base64.b64encode(pem.encode()).decode() for name, pem in (("cert", PAIR.cert), ("key", PAIR.key))}
     user = {"client-certificate-data": inline["cert"], "client-key-data": inline["key"]}
     path = _kubeconfig(tmp_path / "config", user, cluster={"certificate-authority-data": inline["cert"]})
     connection = await connect(path)
@@ -90,7 +90,7 @@ async def test_inline_certificates_and_keys_leave_neither_files_nor_descriptors_
 
 
 async def test_credentials_follow_their_files_and_unchanged_certificates_keep_their_connections(tmp_path: Path) -> None:
-    (tmp_path / "ca").write_bytes(PAIR.cert_pem)
+    (tmp_path / "ca").write_text(PAIR.ca)
     (tmp_path / "token").write_text("one")
     connection = await connect(
         _kubeconfig(tmp_path / "config", {"tokenFile": "token"}, cluster={"certificate-authority": "ca"})
@@ -100,13 +100,13 @@ async def test_credentials_follow_their_files_and_unchanged_certificates_keep_th
     after = await connection.read()
     assert after.authorization == "Bearer two"
     assert after.tls is before.tls
-    (tmp_path / "ca").write_bytes(self_signed(["new"], now=datetime.now(UTC), days=1).cert_pem)
+    (tmp_path / "ca").write_text(issue(["new"], now=datetime.now(UTC), days=1).ca)
     assert (await connection.read()).tls is not before.tls
 
 
 async def test_client_certificates_and_skipped_verification_are_honoured(tmp_path: Path) -> None:
-    (tmp_path / "crt").write_bytes(PAIR.cert_pem)
-    (tmp_path / "key").write_bytes(PAIR.key_pem)
+    (tmp_path / "crt").write_text(PAIR.cert)
+    (tmp_path / "key").write_text(PAIR.key)
     user = {"client-certificate": "crt", "client-key": "key"}
     connection = await connect(_kubeconfig(tmp_path / "config", user, cluster={"insecure-skip-tls-verify": True}))
     credentials = await connection.read()
@@ -190,7 +190,7 @@ async def test_in_a_pod_the_service_account_is_read_again_every_minute(
     account = tmp_path / "account"
     account.mkdir()
     (account / "token").write_text("one\n")
-    (account / "ca.crt").write_bytes(PAIR.cert_pem)
+    (account / "ca.crt").write_text(PAIR.ca)
     (account / "namespace").write_text("memop-system")
     monkeypatch.setattr(module, "SERVICE_ACCOUNT", account)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")

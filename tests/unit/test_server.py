@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import math
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from memop import server as module
 from memop.errors import ConfigurationError, Unreachable
-from memop.metrics import PIECE, OperatorMetrics
+from memop.metrics import PIECE, OperatorMetrics, WebhookMetrics
+from memop.pem import Certificate
 from memop.refs import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Key, Resource
 from memop.server import Health, ReloadingCertificate, Server, TokenGate, parse_address
-from memop.webhooks.certificates import self_signed
+from memop.webhooks.certificates import issue
 from tests.unit.apiserver import ImpatientClock
 
 pytestmark = pytest.mark.real_loop
@@ -257,10 +260,10 @@ async def test_metrics_are_read_on_the_loop_to_which_caches_and_queues_belong(ht
 
 
 def _write(directory: Path, name: str) -> str:
-    pair = self_signed([name], now=datetime.now(UTC), days=1)
-    (directory / "tls.crt").write_bytes(pair.cert_pem)
-    (directory / "tls.key").write_bytes(pair.key_pem)
-    return pair.cert_pem.decode()
+    pair = issue([name], now=datetime.now(UTC), days=1)
+    (directory / "tls.crt").write_text(pair.cert)
+    (directory / "tls.key").write_text(pair.key)
+    return pair.cert
 
 
 async def _presented(port: int) -> str:
@@ -291,16 +294,18 @@ async def test_a_changed_certificate_is_used_without_a_restart_and_a_broken_one_
 
 async def test_a_pair_can_be_handed_over_and_replaced() -> None:
     certificate = ReloadingCertificate()
-    with pytest.raises(ConfigurationError, match="no certificate"):
-        await _server(metrics_address=ANY, metrics_certificate=certificate).start()
-    one, two = (self_signed([name], now=datetime.now(UTC), days=1) for name in ("one", "two"))
+    one, two = (issue([name], now=datetime.now(UTC), days=1) for name in ("one", "two"))
     with pytest.raises(ConfigurationError, match="do not fit"):
-        certificate.use(one.cert_pem, two.key_pem)
-    certificate.use(one.cert_pem, one.key_pem)
+        certificate.use(Certificate(one.cert, two.key))
+    assert math.isnan(certificate.expires)
     async with _server(metrics_address=ANY, metrics_certificate=certificate) as server:
-        assert await _presented(server.ports[METRICS]) == one.cert_pem.decode()
-        certificate.use(two.cert_pem, two.key_pem)
-        assert await _presented(server.ports[METRICS]) == two.cert_pem.decode()
+        with pytest.raises(ssl.SSLError):
+            await _presented(server.ports[METRICS])
+        certificate.use(one)
+        assert await _presented(server.ports[METRICS]) == one.cert
+        assert certificate.expires == pytest.approx(time.time() + 86400, abs=60)
+        certificate.use(two)
+        assert await _presented(server.ports[METRICS]) == two.cert
 
 
 async def test_missing_certificate_files_are_named(tmp_path: Path) -> None:
@@ -313,11 +318,12 @@ async def test_a_hook_turns_bytes_into_bytes(http: aiohttp.ClientSession) -> Non
     async def hook(body: bytes) -> bytes:
         return b'{"got":' + body + b"}"
 
-    pair = self_signed(["127.0.0.1"], now=datetime.now(UTC), days=1)
+    pair = issue(["127.0.0.1"], now=datetime.now(UTC), days=1)
     certificate = ReloadingCertificate()
-    certificate.use(pair.cert_pem, pair.key_pem)
-    trusting = ssl.create_default_context(cadata=pair.cert_pem.decode())
-    server = _server(webhook_address=ANY, webhook_certificate=certificate)
+    certificate.use(pair)
+    trusting = ssl.create_default_context(cadata=pair.ca)
+    registry = CollectorRegistry()
+    server = _server(webhook_address=ANY, webhook_certificate=certificate, webhook_metrics=WebhookMetrics(registry))
     server.add_hook("/validate", hook)
     async with server:
         url = f"https://127.0.0.1:{server.ports[WEBHOOKS]}/validate"
@@ -329,3 +335,8 @@ async def test_a_hook_turns_bytes_into_bytes(http: aiohttp.ClientSession) -> Non
         async with http.post(url, data=b"1", ssl=trusting) as response:
             assert response.status == 415
         assert (await _get(http, url, ssl=trusting))[0] == 405
+    sample = registry.get_sample_value
+    assert sample("controller_runtime_webhook_requests_total", {"webhook": "/validate", "code": "200"}) == 1
+    assert sample("controller_runtime_webhook_requests_total", {"webhook": "/validate", "code": "500"}) == 0
+    assert sample("controller_runtime_webhook_latency_seconds_count", {"webhook": "/validate"}) == 1
+    assert sample("controller_runtime_webhook_requests_in_flight", {"webhook": "/validate"}) == 0

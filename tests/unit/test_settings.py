@@ -27,6 +27,9 @@ def test_defaults_are_the_promised_ones() -> None:
         ([f"--watch-namespaces=0-a,{'x' * 63}"], "watch_namespaces", ("0-a", "x" * 63)),
         (["--leader-election-lease-duration", "1m30s"], "leader_election_lease_duration", 90),
         (["--kube-api-qps=20"], "kube_api_qps", 20),
+        (["--enable-webhooks"], "enable_webhooks", True),
+        (["--webhook-cert-path=/certs"], "webhook_cert_path", "/certs"),
+        (["--allow-privileged-pods"], "allow_privileged_pods", True),
         (["--memcached-image=mirror/memcached:1"], "memcached_image", "mirror/memcached:1"),
     ],
 )
@@ -45,10 +48,11 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
     [
         (["--log-level=loud"], "--log-level=loud: wants one of"),
         (["--leader-elect=maybe"], "--leader-elect=maybe: wants true or false"),
-        (["--webhook-port=0"], "--webhook-port=0: wants a whole number of at least 1"),
+        (["--webhook-port=0"], "--webhook-port=0: wants a port, 1 to 65535"),
         (["--leader-election-retry-period=soon"], "--leader-election-retry-period=soon: wants a duration"),
         (["--leader-election-renew-deadline=20s"], "--leader-election-lease-duration must exceed"),
-        (["--enable-webhooks"], "--enable-webhooks: this version"),
+        (["--webhook-port=65536"], "--webhook-port=65536: wants a port, 1 to 65535"),
+        (["--webhook-name=a.b"], "--webhook-name=a.b: wants a Service's name"),
         (["--watch-namespaces=a,Prod"], "--watch-namespaces=a,Prod: 'Prod' is no namespace"),
         (["--watch-namespaces=a b"], "--watch-namespaces=a b: 'a b' is no namespace"),
         (["--watch-namespaces=-a"], "--watch-namespaces=-a: '-a' is no namespace"),

@@ -54,6 +54,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual_now = START
         super().__init__(_JumpingSelector(self._advance))
+        # A year in seconds is a float too coarse for the usual nanosecond: a timer would be due and never run.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self._virtual_now

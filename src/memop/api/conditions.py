@@ -14,6 +14,8 @@ TYPE_PATTERN = (
 )
 REASON_PATTERN = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
 
+MAX_MESSAGE = 32768  # characters; the API server refuses a status with a longer one
+
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
@@ -30,7 +32,7 @@ class Condition(Model):
         max_length=1024,
         pattern=REASON_PATTERN,
     )
-    message: str = Field(description="The same for people; may be empty. Required.", max_length=32768)
+    message: str = Field(description="The same for people; may be empty. Required.", max_length=MAX_MESSAGE)
     observed_generation: int | None = Field(
         default=None,
         description="The metadata.generation the condition speaks of. Default: none.",
@@ -80,9 +82,13 @@ def merge_conditions(live: Iterable[Told], desired: Iterable[DesiredCondition], 
                 "type": condition.type,
                 "status": condition.status,
                 "reason": condition.reason,
-                "message": condition.message,
+                "message": _fitting(condition.message),
                 "observedGeneration": condition.observed_generation,
                 "lastTransitionTime": time or now,
             }
         )
     return merged
+
+
+def _fitting(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 1]}…"

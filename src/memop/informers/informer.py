@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from memop.clock import Clock
-from memop.errors import BadResponse
+from memop.errors import BadResponse, NotFound
 from memop.informers import wire
 from memop.informers.store import Cached, Cause, Handler, Indexes, Store, StoreReader
 from memop.informers.watcher import Client, Watcher
@@ -41,12 +41,18 @@ class Informer(Generic[T]):
         metrics: InformerMetrics,
         rng: random.Random,
         name: str = "",
+        optional: bool = False,
     ) -> None:
+        """`optional`: a cluster may well not serve the kind."""
         self.resource = resource
         self.name = name or str(resource)
         self._decode = decode
+        self._optional = optional
         self._store = Store(namespaces=namespaces, indexes=indexes)
-        self._scopes = [_Scope(namespace, self.name, self._store, decode, metrics) for namespace in namespaces]
+        self._listed: list[Callable[[], None]] = []
+        self._scopes = [
+            _Scope(namespace, self.name, self._store, decode, metrics, listed=self._listed) for namespace in namespaces
+        ]
         self._watchers = [
             Watcher(
                 client,
@@ -58,6 +64,7 @@ class Informer(Generic[T]):
                 clock=clock,
                 metrics=metrics,
                 rng=rng,
+                optional=optional,
             )
             for scope in self._scopes
         ]
@@ -70,6 +77,10 @@ class Informer(Generic[T]):
     def subscribe(self, handler: Handler[T]) -> None:
         """Call `handler` on every transition from now on; subscribe before `run`."""
         self._store.subscribe(handler)
+
+    def when_listed(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each complete list: the kind may be served only now."""
+        self._listed.append(callback)
 
     async def run(self) -> None:
         """List and watch until cancelled. Raises: HistoryLost."""
@@ -102,12 +113,19 @@ class Informer(Generic[T]):
         """
         return all(watcher.current for watcher in self._watchers)
 
+    def refusal(self, namespace: str) -> str | None:
+        """Why the server does not let the kind be listed there now (unknown, forbidden); None where it does."""
+        return next((s.refusal for s in self._scopes if s.refusal and s.namespace in ("", namespace)), None)
+
     def health(self) -> str | None:
-        """None when every list and watch fares well, else which does not, since when and why."""
+        """None when every list and watch fares well, else which does not, since when and why.
+
+        That a cluster does not serve an optional kind is well.
+        """
         problems = [
             f"{self.name} in {f'namespace {watcher.namespace}' if watcher.namespace else 'all namespaces'} {problem}"
             for watcher in self._watchers
-            if (problem := watcher.problem) is not None
+            if (problem := watcher.problem) is not None and not (self._optional and isinstance(problem.error, NotFound))
         ]
         return "; ".join(problems) or None
 
@@ -128,12 +146,23 @@ class Informer(Generic[T]):
 class _Scope(Generic[T]):
     """Carries what one watcher tells into the store."""
 
-    def __init__(self, namespace: str, name: str, store: Store[T], decode: Decode[T], metrics: InformerMetrics) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        name: str,
+        store: Store[T],
+        decode: Decode[T],
+        metrics: InformerMetrics,
+        *,
+        listed: Sequence[Callable[[], None]],
+    ) -> None:
         self.namespace = namespace
         self.synced = False
         self.settled = asyncio.Event()
+        self.refusal: str | None = None
         self._store = store
         self._decode = decode
+        self._listed = listed
         self._listing: dict[Key, T | None] = {}
         self._synced_gauge = metrics.synced.labels(name, namespace)
         self._events = {
@@ -158,10 +187,14 @@ class _Scope(Generic[T]):
         self._store.listed(self.namespace, self._listing, resource_version, cause=cause)
         self._listing = {}
         self.synced = True
+        self.refusal = None
         self.settled.set()
         self._synced_gauge.set(1)
+        for callback in self._listed:
+            callback()
 
-    def refused(self) -> None:
+    def refused(self, why: str) -> None:
+        self.refusal = why
         self.settled.set()
 
     def event(self, kind: str, raw: msgspec.Raw) -> int:

@@ -104,7 +104,7 @@ class Sink(Protocol):
     def complete(self, resource_version: int) -> None:
         """That was the list, as of this version."""
 
-    def refused(self) -> None:
+    def refused(self, why: str) -> None:
         """No list for now: the server does not know the kind, or forbids to list it."""
 
     def event(self, kind: str, raw: msgspec.Raw) -> int:
@@ -163,7 +163,9 @@ class Watcher:
         clock: Clock,
         metrics: InformerMetrics,
         rng: random.Random,
+        optional: bool = False,
     ) -> None:
+        """`optional`: that the server does not know the kind is nothing to warn of."""
         self.namespace = namespace
         self.problem: Problem | None = None
         # Whether the sink was told what the server has, as far as can be known, or the server refuses to tell.
@@ -177,6 +179,7 @@ class Watcher:
         self._failures = 0
         self._stale_answers = 0
         self._name = name
+        self._optional = optional
         self._metrics = metrics
         self._log = log.bind(resource=str(resource), namespace=namespace)
 
@@ -210,7 +213,7 @@ class Watcher:
             raise
         except Exception as error:  # noqa: BLE001 - a watcher outlives whatever it is sent
             if isinstance(error, NotFound | Forbidden):
-                self._sink.refused()
+                self._sink.refused(str(error))
             return await self._failed(error, resume=state)
         if page.continue_token:
             return Listing(page.continue_token)
@@ -315,6 +318,8 @@ class Watcher:
                 self._log.debug("informer still failing", error=str(error))
             case Gone():
                 self._log.info("informer lists again", error=str(error))
+            case NotFound() if self._optional:
+                self._log.info("the cluster does not serve this kind; it will be asked again")
             case ApiError():
                 self._log.warning("informer failing", error=f"{type(error).__name__}: {error}")
             case _:

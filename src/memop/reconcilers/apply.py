@@ -1,6 +1,6 @@
 """The one way in which children and status are written: look, judge whose it is, compare, and only then apply."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Protocol
@@ -13,7 +13,8 @@ from memop.errors import ApiError, BadResponse, Conflict, NamespaceTerminating, 
 from memop.informers.informer import Informer
 from memop.metrics import OperatorMetrics
 from memop.reconcilers.compare import Difference, FieldSet, difference
-from memop.reconcilers.objects import CONTROLLER, Claim, Json, Live, claim, controlled, decoder
+from memop.reconcilers.objects import CONTROLLER, NOTHING, Claim, Json, Live, claim, controlled, decoder
+from memop.reconcilers.takeover import taken_over
 from memop.refs import Key, Resource
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 # API server answers 409.
 NOT_EXISTING = "1"
 MAX_SHAPES = 256  # of children and statuses, parsed
+
+# What an operator alone sets of an object: its owner.
+OPERATORS_MARK = ("metadata", "ownerReferences")
 
 # Seconds between two tries to apply what admission changes every time.
 FIRST_PAUSE, MAX_PAUSE = 1.0, 300.0
@@ -36,7 +40,9 @@ class Writer(Protocol):
 
     async def apply_status(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes: ...
 
-    async def patch(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes: ...
+    async def patch(
+        self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str, subresource: str = ""
+    ) -> bytes: ...
 
     async def delete(self, resource: Resource, key: Key, *, uid: str, resource_version: str) -> bytes | None: ...
 
@@ -82,18 +88,26 @@ class Applier:
         children: Mapping[Resource, Informer[Live]],
         clock: Clock,
         metrics: OperatorMetrics,
+        optional: Collection[Resource] = (),
     ) -> None:
+        """`optional`: the kinds of children that a cluster may not serve."""
         self._client = client
         self._resource = resource
         self._manager = manager
         self._decode = decoder(manager)
         self._owners = owners
         self._children = {child.kind: (child, informer) for child, informer in children.items()}
+        self._optional = {kind.kind: children[kind] for kind in optional}
         self._clock = clock
         self._metrics = metrics
         self._field_set = lru_cache(MAX_SHAPES)(_field_set)
         self._brakes: dict[Key, dict[tuple[str, str], _Brake]] = {}  # owner -> (kind, name) of the child
         self._strangers: dict[Key, set[tuple[str, str]]] = {}  # owner -> (kind, name) of others' objects in the way
+
+    def unserved(self, namespace: str) -> Mapping[str, str]:
+        """The optional kinds that the cluster lacks or forbids there, and why; no child of these must be wanted."""
+        refusals = ((kind, informer.refusal(namespace)) for kind, informer in self._optional.items())
+        return {kind: refusal for kind, refusal in refusals if refusal}
 
     async def children(
         self, owner: Live, wanted: Sequence[Json], selector: Mapping[str, str], *, first: bool
@@ -112,7 +126,7 @@ class Applier:
         held = [self._children[body["kind"]][1].reader.get(_key(owner, body)) for body in wanted]
         if any(not first if live is None else _controller(live) != owner.uid for live in held):
             await self._confirm(owner)
-        children = [self._told(await self._child(owner, desired, selector)) for desired in wanted]
+        children = [self._told(await self._attempt(owner, desired, selector)) for desired in wanted]
         names = {(desired["kind"], desired["metadata"]["name"]) for desired in wanted}
         for kind, (resource, informer) in self._children.items():
             live = informer.reader.get(owner.key)
@@ -157,6 +171,15 @@ class Applier:
         self._brakes.pop(owner, None)
         self._strangers.pop(owner, None)
 
+    async def _attempt(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
+        """One child that the API server refuses, to be written or only to be read, keeps no other waiting."""
+        try:
+            return await self._child(owner, desired, selector)
+        except NamespaceTerminating:
+            raise
+        except Rejected as error:
+            return _rejected(desired["kind"], _key(owner, desired), error)
+
     async def _child(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
         kind, key = desired["kind"], _key(owner, desired)
         body = controlled(desired, owner.key, CONTROLLER, self._resource)
@@ -179,6 +202,8 @@ class Applier:
         self._strangers.get(owner.key, set()).discard((kind, key.name))
         if live.deleting:  # made again once it is gone
             return Child(kind, key.name, "unchanged")
+        if not live.claimed:
+            live = await self._take_over(kind, live)
         if verdict is Claim.ADOPTABLE and live.owner is not None:
             live = await self._release(kind, live)
         found = self._difference(body, live)
@@ -198,13 +223,9 @@ class Applier:
             return Child(kind, key.name, "contested", again=brake.until - now)
         sent = controlled(body, owner.key, owner.uid, self._resource)
         sent["metadata"] |= {"resourceVersion": NOT_EXISTING} if live is None else {"uid": live.uid}
-        try:
-            raw = await self._client.apply(resource, key, sent, manager=self._manager)
-        except NamespaceTerminating:
-            raise
-        except Rejected as error:
-            problem = ("Rejected", f"{kind} {key}: {error.message}")
-            return Child(kind, key.name, "rejected", found.message, problem=problem, error=error)
+        if live is not None and _gives_up_replicas(body, live):
+            await self._hand_over_replicas(resource, live)
+        raw = await self._client.apply(resource, key, sent, manager=self._manager)
         left = self._difference(body, self._seen(informer, raw))
         if left is not None:
             pause = min(brake.pause * 2, MAX_PAUSE) if brake is not None else FIRST_PAUSE
@@ -223,8 +244,7 @@ class Applier:
         except NotFound:
             lingering = None
         except Rejected as error:
-            problem = ("Rejected", f"{kind} {live.key}: {error.message}")
-            return Child(kind, name, "rejected", why, problem=problem, error=error)
+            return _rejected(kind, live.key, error)
         if lingering is None:
             informer.deleted(live.key, live.uid)
         else:
@@ -241,11 +261,61 @@ class Applier:
         body = {"metadata": {**seen, "ownerReferences": kept}}
         return self._decode(await self._client.patch(self._children[kind][0], live.key, body, manager=self._manager))
 
+    async def _take_over(self, kind: str, live: Live) -> Live:
+        """What another operator set is ours from now on, and goes when it is not wanted: see `takeover`."""
+        resource = self._children[kind][0]
+        try:
+            metadata = msgspec.json.decode(await self._client.get(resource, live.key))["metadata"]
+        except NotFound as error:
+            raise Conflict(f"{kind} {live.key} is gone, and the watch has yet to tell") from error
+        before = metadata.get("managedFields", [])
+        after = taken_over(before, OPERATORS_MARK, manager=self._manager)
+        if after is before:
+            return live
+        seen = {"uid": live.uid, "resourceVersion": metadata["resourceVersion"]}
+        body = {"metadata": {**seen, "managedFields": after}}
+        log.info("another operator's fields are taken over", kind=kind, child=live.key.name)
+        return self._decode(await self._client.patch(resource, live.key, body, manager=self._manager))
+
+    async def _hand_over_replicas(self, resource: Resource, live: Live) -> None:
+        """Before memop gives up `spec.replicas`, let another field manager hold the number as it is.
+
+        A field that its only owner drops falls back to its default, which is one pod. The autoscaler, or whoever
+        scales, takes it from there.
+        """
+        body = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {
+                "name": live.key.name,
+                "namespace": live.key.namespace,
+                "uid": live.uid,
+                "resourceVersion": str(live.resource_version),
+            },
+            "spec": {"replicas": live.fields()["spec"]["replicas"]},
+        }
+        await self._client.apply(resource, live.key, body, manager=f"{self._manager}-replicas")
+
     async def status(self, owner: Live, status: Json) -> bool:
         """Apply the status where it differs from the live one; True when a write was made.
 
         A CR that is gone is none of this writer's business any more.
         """
+        try:
+            return await self._apply_status(owner, status)
+        except NotFound:
+            self._owners.deleted(owner.key, owner.uid)
+            return False
+
+    async def _apply_status(self, owner: Live, status: Json) -> bool:
+        if not owner.claimed and owner.status != NOTHING:
+            # Another operator told it, and an apply would leave what memop does not tell. Its record cannot be
+            # rewritten as a child's can: the status endpoint keeps managedFields as they are.
+            withdrawn: Json = {"metadata": {"uid": owner.uid}, "status": None}
+            raw = await self._client.patch(
+                self._resource, owner.key, withdrawn, manager=self._manager, subresource="status"
+            )
+            owner = self._seen(self._owners, raw)
         live = {"status": msgspec.json.decode(owner.status)}
         found = difference({"status": status}, live, self._field_set(owner.owned))
         if found is None:
@@ -256,11 +326,7 @@ class Applier:
             "metadata": {"name": owner.key.name, "namespace": owner.key.namespace, "uid": owner.uid},
             "status": status,
         }
-        try:
-            raw = await self._client.apply_status(self._resource, owner.key, body, manager=self._manager)
-        except NotFound:
-            self._owners.deleted(owner.key, owner.uid)
-            return False
+        raw = await self._client.apply_status(self._resource, owner.key, body, manager=self._manager)
         log.debug("status", field=found)
         self._seen(self._owners, raw)
         return True
@@ -275,12 +341,23 @@ def _controller(live: Live) -> str | None:
     return live.owner.uid if live.owner is not None else None
 
 
+def _rejected(kind: str, key: Key, error: Rejected) -> Child:
+    return Child(kind, key.name, "rejected", problem=("Rejected", f"{kind} {key}: {error.message}"), error=error)
+
+
 def _wish(body: Json) -> int:
     return hash(msgspec.json.encode(body))
 
 
 def _field_set(owned: bytes) -> FieldSet:
     return FieldSet(msgspec.json.decode(owned))
+
+
+def _gives_up_replicas(body: Json, live: Live) -> bool:
+    """Whether there is a size to keep. Of none at all an autoscaler makes nothing, so it begins with the default."""
+    if "replicas" in body.get("spec", {}) or "f:replicas" not in msgspec.json.decode(live.owned).get("f:spec", {}):
+        return False
+    return bool(live.fields()["spec"]["replicas"])
 
 
 def _conflict(kind: str, live: Live) -> str:

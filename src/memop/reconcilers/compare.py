@@ -8,10 +8,12 @@ Format: structured-merge-diff, fieldpath/serialize.go.
 """
 
 from collections.abc import Mapping
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import msgspec
+
+from memop.api.quantity import quantity
 
 Json = Any
 
@@ -22,14 +24,6 @@ _NOTHING: frozenset[str] = frozenset()
 # Where strings are quantities, which the server stores in canonical form ("1000m" as "1").
 _QUANTITIES = frozenset({"averageValue", "divisor", "sizeLimit"})
 _QUANTITY_MAPS = frozenset({"limits", "requests"})
-_SUFFIXES = {
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    "": Decimal(1),
-    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", 1)},
-    **{suffix + "i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
-}
 
 
 class FieldSet:
@@ -160,7 +154,7 @@ def _same(parent: str, name: str, desired: Json, live: Json) -> bool:
     if desired == live or (_empty(desired) and _empty(live)):
         return True
     if name in _QUANTITIES or (parent, name) == ("target", "value"):
-        return _equal(_quantity(desired), _quantity(live))
+        return _equal(quantity(desired), quantity(live))
     if parent in _QUANTITY_MAPS:
         return _equal(_milli(desired), _milli(live))
     return False
@@ -177,17 +171,8 @@ def _equal(a: Decimal | None, b: Decimal | None) -> bool:
 
 def _milli(value: Json) -> Decimal | None:
     """A quantity of resources, which the server rounds up to thousandths (core/v1 SetDefaults_ResourceList)."""
-    exact = _quantity(value)
+    exact = quantity(value)
     return None if exact is None else exact.quantize(Decimal("0.001"), ROUND_CEILING)
-
-
-def _quantity(value: Json) -> Decimal | None:
-    text = str(value)
-    number = text.rstrip("numkKMGTPEi")
-    try:
-        return Decimal(number) * _SUFFIXES[text[len(number) :]]
-    except (InvalidOperation, KeyError):
-        return None
 
 
 def _element(keys: Mapping[str, Json]) -> str:

@@ -21,8 +21,8 @@ Json = dict[str, Any]
 CONTROLLER = "controller"
 MAX_SHARED = 256
 
-_NONE = b"{}"
-_EMPTY = msgspec.Raw(_NONE)
+NOTHING = b"{}"
+_EMPTY = msgspec.Raw(NOTHING)
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -86,6 +86,11 @@ class Live(msgspec.Struct, frozen=True, gc=False):
     owned: bytes
 
     @property
+    def claimed(self) -> bool:
+        """Whether the cache's field manager is on record to have applied anything."""
+        return self.owned != NOTHING
+
+    @property
     def owner(self) -> OwnerReference | None:
         """The controller, which memop calls the owner."""
         return next((owner for owner in self.owners if owner.controller), None)
@@ -122,7 +127,7 @@ def decoder(manager: str, *, subresource: str = "") -> Callable[[bytes | msgspec
         wire = _decode_wire(raw)
         meta = wire.metadata
         owners = tuple([_compact(owner, meta.name) for owner in meta.owner_references])
-        owned = _NONE
+        owned = NOTHING
         for entry in meta.managed_fields:
             if (entry.manager, entry.operation, entry.subresource) == wanted:
                 owned = bytes(entry.fields_v1)
@@ -147,7 +152,7 @@ def decoder(manager: str, *, subresource: str = "") -> Callable[[bytes | msgspec
 
 
 def _bytes(raw: msgspec.Raw) -> bytes:
-    return _NONE if raw == _EMPTY else bytes(raw)
+    return NOTHING if raw == _EMPTY else bytes(raw)
 
 
 def _compact(owner: OwnerReference, name: str) -> OwnerReference:

@@ -1,1 +1,1 @@
-"""Admission: so far, the certificates it is served with."""
+"""Admission: defaulting, validation, the reviews around them, and the making of certificates."""

@@ -69,3 +69,9 @@ def test_merging_again_changes_nothing() -> None:
 def test_a_live_condition_without_a_time_or_any_other_field_gets_the_time_now() -> None:
     (merged,) = merge_conditions([Told("Ready", "True"), Told()], [desired("Ready")], NOW)
     assert merged["lastTransitionTime"] == NOW
+
+
+def test_a_message_is_cut_to_what_the_api_takes() -> None:
+    [told] = merge_conditions([], [DesiredCondition("Degraded", "True", "InvalidSpec", "é" * 40000, 1)], NOW)
+    assert (len(told["message"]), told["message"][-2:]) == (32768, "é…")
+    Condition.model_validate(told)

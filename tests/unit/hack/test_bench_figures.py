@@ -1,17 +1,19 @@
 """Figures read from what the kernel, the API server and the operator write, and what is made of them."""
 
 import itertools
+from collections import Counter
 
 import pytest
 
 from hack.bench.__main__ import label, main
 from hack.bench.errors import BenchError
-from hack.bench.meter import Result, latencies, percentile
-from hack.bench.operator import queued
+from hack.bench.features import FULL
+from hack.bench.meter import Result, busiest, latencies, percentile, writes
+from hack.bench.operator import Operator, queued
 from hack.bench.proc import parse_ticks, parse_traffic
 from hack.bench.quiet import quiet
 from hack.bench.report import Report, Run, ratios, requests, summary
-from hack.bench.server import count_requests
+from hack.bench.server import count_requests, request_times
 
 
 def test_cpu_time_is_the_process_s_own_and_that_of_children_that_have_ended() -> None:
@@ -56,6 +58,48 @@ workqueue_adds_total{controller="a",name="a"} 100
     assert queued("go_goroutines 12\n") == 0
 
 
+def test_the_times_of_requests_are_those_of_one_name_in_order() -> None:
+    log = b"""\
+{"stage":"ResponseComplete","verb":"get","requestURI":"/x","objectRef":{"resource":"secrets"},"requestReceivedTimestamp":"2026-01-01T00:00:01.500000Z"}
+{"stage":"ResponseComplete","verb":"get","requestURI":"/x","objectRef":{"resource":"secrets"},"requestReceivedTimestamp":"2026-01-01T00:00:00.250000Z"}
+{"stage":"ResponseComplete","verb":"get","requestURI":"/x","objectRef":{"resource":"pods"},"requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z"}
+"""
+    first, second = request_times(log, "get secrets")
+
+    assert second - first == 1.25
+
+
+def test_the_busiest_second_starts_anywhere() -> None:
+    assert busiest([]) == 0
+    assert busiest([0.0, 0.9, 1.0, 1.5, 1.89, 3.0]) == 4
+
+
+def test_writes_are_no_reads_and_no_leases() -> None:
+    requests = {"get secrets": 9, "patch services": 2, "update leases": 5, "create events": 1, "post /x": 1}
+
+    assert writes(Counter(requests)) == 3
+
+
+class Metrics(Operator):
+    """An operator whose metrics page tells of these queues, one look after another."""
+
+    def __init__(self, *queues: int) -> None:
+        self._metrics = "there"
+        self._pages = iter(queues)
+
+    async def _get(self, address: str, path: str) -> str | None:
+        return f"workqueue_depth 0\nworkqueue_unfinished_work_seconds {next(self._pages)}\n"
+
+
+async def test_what_comes_on_schedule_is_no_backlog_and_what_is_there_at_every_look_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hack.bench.operator._BETWEEN", 0.0)
+
+    assert await Metrics(1, 1, 0)._queue_empty()
+    assert not await Metrics(1, 1, 1, 1, 1)._queue_empty()
+
+
 def test_percentiles_are_values_that_were_measured() -> None:
     values = [float(value) for value in range(100, 0, -1)]
 
@@ -80,6 +124,17 @@ async def test_quiet_starts_where_the_last_busy_second_ended(monkeypatch: pytest
 
     assert found.cpu == 1.5
     assert 1.5 <= found.since <= 2.0
+
+
+async def test_with_work_on_schedule_quiet_starts_where_the_work_before_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hack.bench.quiet._STEP", 0.0)
+    tenths = itertools.count()
+    # A whole CPU for 2 s, then a tenth of one for ever.
+    used = itertools.accumulate(itertools.chain([0.125] * 16, itertools.repeat(0.0125)))
+
+    found = await quiet(lambda: next(used), share=0.3, seconds=60, clock=lambda: next(tenths) / 8)
+
+    assert found.since == pytest.approx(2.0, abs=0.25)
 
 
 async def test_what_never_gets_quiet_is_an_error_that_says_how_busy_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +181,20 @@ def test_the_limit_is_the_quickest_width_of_each_run_and_the_table_has_everyone(
     assert content["operators"]["a"]["memory"]["rss_kib_per_cr"] == 2
     assert all(text in table for text in ("cold  a", "cold  b", "cold  limit", "a / limit", "b / a", "2.00 KiB a CR"))
     assert max(map(len, table.splitlines())) <= 120
+
+
+def test_a_full_report_says_how_often_secrets_are_read_when_nothing_happens() -> None:
+    figures = {
+        "observed_seconds": 66.0,
+        "operator_cpu_seconds": 3.3,
+        "secret_gets_per_second": 15.15,
+        "secret_gets_in_busiest_second": 51.0,
+    }
+    report = Report(1000, 1, {"a": "cmd"}, FULL, runs=[Run({"a": {"steady": Result(figures)}})])
+
+    assert "steady  a: 15.2 secret GETs/s, 51 in the busiest second; 5.0% of a CPU; over 66 s" in report.table()
+    assert "1000 full CRs, children: 5" in report.table()
+    assert report.json()["features"] == "full"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,15 @@
 from typing import Any
 
 import msgspec
+import pytest
 
+from hack.bench.api import Pool
+from hack.bench.features import FULL, PLAIN
 from hack.bench.limit import call, fill
+from memop.api.memcached import MemcachedSpec
+from memop.reconcilers.memcached.children import children
+from memop.reconcilers.memcached.instance import Instance
+from memop.refs import Key
 
 CR = {"metadata": {"name": "bench-000003", "namespace": "bench-ns-0", "uid": "3f-uid"}, "spec": {"replicas": 3}}
 
@@ -37,6 +44,34 @@ def test_a_deployment_gets_the_other_replicas_and_no_other_number_changes() -> N
     _, found = filled({"kind": "Deployment", "spec": {"replicas": 3, "minReadySeconds": 3}})
 
     assert found["spec"] == {"replicas": 2, "minReadySeconds": 3}
+
+
+def test_every_child_of_a_full_cr_is_the_other_s_and_shares_its_secret() -> None:
+    """As memop builds them. They differ in no more than a template can: the CR's names, uid and replicas."""
+    assert [filled(body)[1] for body in built(Pool(3, 1, FULL))] == built(Pool(7, 1, FULL), replicas=2)
+
+
+def built(pool: Pool, replicas: int = 3) -> list[dict[str, Any]]:
+    spec = MemcachedSpec.model_validate(pool.manifest()["spec"])
+    key = Key("bench-ns-0" if pool.number == 3 else "other-ns", pool.name)
+    return children(
+        Instance(key=key, spec=spec, image="a", exporter_image="b", replicas=replicas, secret_hash="0" * 16)
+    )
+
+
+def test_a_full_cr_has_the_children_that_memop_makes_of_it() -> None:
+    assert {body["kind"] for body in built(Pool(3, 1, FULL))} == set(FULL.children)
+    assert {body["kind"] for body in built(Pool(3, 1))} == set(PLAIN.children)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_full_cr_is_valid_with_any_of_the_replicas_that_pools_have(number: int) -> None:
+    spec = Pool(number, 1, FULL).manifest()["spec"]
+
+    assert spec["replicas"] == number
+    # A minimum would have to be below the replicas, which some pools have none of.
+    assert "minAvailable" not in spec["highAvailability"]["podDisruptionBudget"]
+    assert spec["security"]["tls"]["certificateSecretRef"]["name"] == FULL.secret
 
 
 def test_replicas_that_are_not_the_cr_s_stay() -> None:

@@ -8,15 +8,16 @@ import pytest
 
 from hack.bench.api import Api
 from hack.bench.errors import BenchError
+from hack.bench.features import FULL, PLAIN, Features
 from hack.bench.observer import Observer
 
 
 class Watched:
     """An observer and the events that it is told, one second after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: Features = PLAIN) -> None:
         seconds = count()
-        self.observer = Observer(cast("Api", None), clock=lambda: float(next(seconds)))
+        self.observer = Observer(cast("Api", None), features.children, clock=lambda: float(next(seconds)))
 
     def cr(self, *, generation: int = 1, observed: int = 0, replicas: int = 2) -> None:
         meta = {"name": "a", "namespace": "ns", "uid": "u1", "generation": generation, "resourceVersion": "5"}
@@ -44,6 +45,18 @@ def test_a_cr_is_converged_with_both_children_and_a_status_of_its_generation(wat
     assert watched.observer.missing() == "of 1 CRs 1 lack Service"
     assert not watched.observer.converged.is_set()
     watched.child("Service")
+
+    assert watched.observer.converged.is_set()
+
+
+def test_a_full_cr_is_converged_with_all_five_children() -> None:
+    watched = Watched(FULL)
+    watched.observer.expect({"ns/a": None})
+    watched.cr(observed=1)
+    for kind in ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget"):
+        watched.child(kind)
+    assert watched.observer.missing() == "of 1 CRs 1 lack ServiceMonitor"
+    watched.child("ServiceMonitor")
 
     assert watched.observer.converged.is_set()
 

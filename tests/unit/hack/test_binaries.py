@@ -127,6 +127,7 @@ def test_the_checked_in_go_module_pins_the_version_in_versions_toml(binary: Bina
         "kubernetes": "k8s.io/kubernetes",
         "memcached_exporter": "github.com/prometheus/memcached_exporter",
         "kwok": "sigs.k8s.io/kwok",
+        "metrics-server": "sigs.k8s.io/metrics-server",
     }
 
     assert f"{module_of.get(binary.project, binary.package)} {binary.version}" in gomod

@@ -1,7 +1,7 @@
 """The PodDisruptionBudget of a pool: how many pods a drain may take at once."""
 
 from memop.reconcilers.memcached.instance import Instance
-from memop.reconcilers.memcached.labels import selector
+from memop.reconcilers.memcached.labels import metadata, selector
 from memop.reconcilers.objects import Json
 
 
@@ -17,5 +17,4 @@ def pod_disruption_budget(instance: Instance) -> Json | None:
         spec["maxUnavailable"] = asked.max_unavailable
     if asked.min_available is None and asked.max_unavailable is None:
         spec["minAvailable"] = 1
-    metadata = {"name": instance.key.name, "namespace": instance.key.namespace, "labels": selector(instance.key)}
-    return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": spec}
+    return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata(instance), "spec": spec}

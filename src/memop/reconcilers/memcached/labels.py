@@ -1,12 +1,17 @@
-"""The labels of a `Memcached`'s objects."""
+"""What names a `Memcached`'s objects and tells them apart: metadata and labels."""
 
 import re
 
 from memop.reconcilers.memcached.instance import Instance
-from memop.reconcilers.objects import VERSION_LABEL, selector_labels
+from memop.reconcilers.objects import VERSION_LABEL, Json, selector_labels
 from memop.refs import Key
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+
+
+def metadata(instance: Instance) -> Json:
+    """Name, namespace and labels of a child: all are named after the CR."""
+    return {"name": instance.key.name, "namespace": instance.key.namespace, "labels": selector(instance.key)}
 
 
 def selector(key: Key) -> dict[str, str]:

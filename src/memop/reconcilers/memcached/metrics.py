@@ -1,6 +1,6 @@
 """The series that describe each `Memcached`, read from the cache at every scrape: they come and go with the CRs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -8,9 +8,10 @@ from prometheus_client.registry import Collector
 
 from memop.informers.store import StoreReader
 from memop.metrics import pieces
+from memop.reconcilers.memcached.instance import Options
 from memop.reconcilers.memcached.observe import Observed, observe
 from memop.reconcilers.objects import Live
-from memop.refs import Key
+from memop.refs import Key, Resource
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -18,10 +19,12 @@ log = structlog.stdlib.get_logger(__name__)
 class InstanceCollector(Collector):
     """`memcached_operator_instance_{info,replicas_desired,replicas_ready}`."""
 
-    def __init__(self, *, memcacheds: StoreReader[Live], deployments: StoreReader[Live], default_image: str) -> None:
+    def __init__(
+        self, *, memcacheds: StoreReader[Live], workloads: Mapping[Resource, StoreReader[Live]], options: Options
+    ) -> None:
         self._memcacheds = memcacheds
-        self._deployments = deployments
-        self._default_image = default_image
+        self._workloads = workloads
+        self._options = options
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client; a family comes in pieces."""
@@ -33,7 +36,7 @@ class InstanceCollector(Collector):
                 observed = self._observe(key)
                 if observed is not None and observed.instance is not None:
                     info.add_metric([key.name, key.namespace, observed.instance.image], 1)
-                    counts.append((key, observed.instance.replicas, observed.rollout.ready_replicas))
+                    counts.append((key, observed.desired, observed.rollout.ready_replicas))
             yield info
         for piece in pieces(counts):
             desired = GaugeMetricFamily(f"{prefix}_replicas_desired", "Pods wanted", labels=labels)
@@ -49,9 +52,7 @@ class InstanceCollector(Collector):
     def _observe(self, key: Key) -> Observed | None:
         """None, logged, where observing fails: the other CRs' series must not go with this one's."""
         try:
-            return observe(
-                key, memcacheds=self._memcacheds, deployments=self._deployments, default_image=self._default_image
-            )
+            return observe(key, memcacheds=self._memcacheds, workloads=self._workloads, options=self._options)
         except Exception as error:  # noqa: BLE001 - a scrape outlives whatever one CR says
             log.warning("CR left out of the metrics", key=str(key), error=f"{type(error).__name__}: {error}")
             return None

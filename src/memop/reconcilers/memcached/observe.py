@@ -1,7 +1,12 @@
-"""What a reconcile of one `Memcached` goes by: its spec and its workload, read from the caches in one go."""
+"""What a reconcile of one `Memcached` goes by: its spec and its workload, read from the caches in one go.
+
+The spec is defaulted and judged here as admission does it, so that a cluster without webhooks is no different: what
+must not be is left out, what can be built is built, and the status tells of all that is wrong.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -9,23 +14,40 @@ from pydantic import ValidationError
 
 from memop.api.memcached import MemcachedSpec
 from memop.informers.store import StoreReader
-from memop.reconcilers.memcached.instance import RESTART_TRIGGER, Instance
+from memop.reconcilers.memcached.instance import RESTART_TRIGGER, SECRET_HASH, Instance, Options, own_replicas
 from memop.reconcilers.objects import Live
-from memop.refs import Key
+from memop.refs import Key, Resource
+from memop.webhooks.validation import Policy, effective
 
 PAUSED = "memcached.c5c3.io/paused"
+MAX_SPECS = 256  # that are kept read: most pools are of few shapes
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 
+class WorkloadCondition(msgspec.Struct, frozen=True, gc=False):
+    """What is read of a condition of a workload."""
+
+    type: str = ""
+    status: str = ""
+    message: str = ""
+
+
 class Rollout(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of a Deployment's status that says how far it is; counts of pods."""
+    """The part of a workload's status that says how far it is; counts of pods."""
 
     observed_generation: int = 0
     replicas: int = 0
     updated_replicas: int = 0
     ready_replicas: int = 0
+    conditions: list[WorkloadCondition] = []
+
+    @property
+    def refusal(self) -> str:
+        """Why the API server refuses pods (quota, Pod Security …), in its words; a StatefulSet does not tell."""
+        failures = (c.message for c in self.conditions if (c.type, c.status) == ("ReplicaFailure", "True"))
+        return next(failures, "")
 
 
 class LiveCondition(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -51,8 +73,8 @@ class _OddStatus(msgspec.Struct, frozen=True, rename="camel"):
 class Observed:
     """One `Memcached` and what the caches know of it.
 
-    `instance` is None where the spec cannot be read, and `invalid` says why. `conditions` and `told_generation` are
-    what the CR's status says now.
+    `instance` is None where the spec cannot be read. `invalid` says what is wrong with the spec, read or not.
+    `conditions` and `told_generation` are what the CR's status says now.
     """
 
     cr: Live
@@ -64,36 +86,64 @@ class Observed:
     workload: Live | None
     rollout: Rollout
 
+    @property
+    def desired(self) -> int:
+        """How many pods there are to be: what another decides is read from the workload."""
+        if self.instance is None:
+            return 0
+        return self.rollout.replicas if self.instance.replicas is None else self.instance.replicas
+
+    @property
+    def secret_hash(self) -> str | None:
+        """The one that the pods have now."""
+        if self.workload is None:
+            return None
+        return msgspec.json.decode(self.workload.spec, type=_Workload).template.metadata.annotations.get(SECRET_HASH)
+
+
+class _Annotated(msgspec.Struct, frozen=True):
+    annotations: dict[str, str] = {}
+
+
+class _Template(msgspec.Struct, frozen=True):
+    metadata: _Annotated = _Annotated()
+
+
+class _Workload(msgspec.Struct, frozen=True):
+    template: _Template = _Template()
+
 
 def observe(
     key: Key,
     *,
     memcacheds: StoreReader[Live],
-    deployments: StoreReader[Live],
-    default_image: str,
+    workloads: Mapping[Resource, StoreReader[Live]],
+    options: Options,
     found: Live | None = None,
     before: Observed | None = None,
 ) -> Observed | None:
     """None where there is no such CR, or it is being deleted: garbage collection does the rest.
 
-    `found` is a Deployment of this name that was looked up because the cache, which knows only our labels, has none.
+    `found` is a workload of this name that was looked up because the cache, which knows only our labels, has none.
     `before` is what was observed a moment ago: what has not changed since is not read again.
     """
     cr = memcacheds.get(key)
     if cr is None or cr.deleting:
         return None
-    workload = deployments.get(key) or found
+    if before is not None and (before.cr.spec, before.cr.annotations) == (cr.spec, cr.annotations):
+        instance, invalid, paused = before.instance, before.invalid, before.paused
+    else:
+        annotations: Mapping[str, str] = msgspec.json.decode(cr.annotations)
+        spec, invalid = _read_spec(cr.spec, options.allow_privileged_pods)
+        instance = None if spec is None else _instance(key, spec, options, annotations.get(RESTART_TRIGGER))
+        paused = annotations.get(PAUSED) == "true"
+    kinds = workloads if instance is None else (instance.workload,)
+    workload = next((live for kind in kinds if (live := workloads[kind].get(key)) is not None), found)
     if workload is not None and (workload.owner is None or workload.owner.uid != cr.uid):
         workload = None
     if before is not None and (before.cr, before.workload) == (cr, workload):
         return before
     told = _told(cr.status)
-    if before is not None and (before.cr.spec, before.cr.annotations) == (cr.spec, cr.annotations):
-        instance, invalid, paused = before.instance, before.invalid, before.paused
-    else:
-        annotations: Mapping[str, str] = msgspec.json.decode(cr.annotations)
-        instance, invalid = _instance(cr, default_image, annotations.get(RESTART_TRIGGER))
-        paused = annotations.get(PAUSED) == "true"
     return Observed(
         cr=cr,
         conditions=told.conditions,
@@ -106,13 +156,30 @@ def observe(
     )
 
 
-def _instance(cr: Live, default_image: str, restart_trigger: str | None) -> tuple[Instance | None, str]:
-    """The CR as builders take it, or None and why its spec cannot be read."""
+@lru_cache(MAX_SPECS)
+def _read_spec(stored: bytes, allow_privileged_pods: bool) -> tuple[MemcachedSpec | None, str]:
+    """The spec that counts, None where it cannot be read, and all that is wrong with it."""
+    judged = effective(msgspec.json.decode(stored), policy=Policy(allow_privileged_pods=allow_privileged_pods))
+    wrong = "; ".join(map(str, judged.errors))
     try:
-        spec = MemcachedSpec.model_validate_json(cr.spec)
+        return MemcachedSpec.model_validate(judged.spec), wrong
     except ValidationError as error:
-        return None, "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return Instance(cr.key, spec, spec.image or default_image, restart_trigger), ""
+        return None, wrong or "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+
+
+def _instance(key: Key, spec: MemcachedSpec, options: Options, restart_trigger: str | None) -> Instance:
+    """The CR as builders take it; its Secrets are another's to read."""
+    monitoring = spec.enabled_monitoring
+    return Instance(
+        key=key,
+        spec=spec,
+        image=spec.image or options.image,
+        exporter_image=(monitoring and monitoring.exporter_image) or options.exporter_image,
+        replicas=own_replicas(spec),
+        restart_trigger=restart_trigger,
+        default_uid=options.default_uid,
+        cluster_domain=options.cluster_domain,
+    )
 
 
 def _told(status: bytes) -> _LiveStatus:

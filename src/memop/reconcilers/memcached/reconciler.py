@@ -1,6 +1,7 @@
 """`Memcached`: observe, decide, apply children, apply status, say when to look again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from memop.clock import Clock, rfc3339
 from memop.controller import Done
@@ -9,15 +10,16 @@ from memop.events import ObjectReference, Recorder
 from memop.informers.informer import Informer
 from memop.metrics import OperatorMetrics
 from memop.reconcilers.apply import Applier, Child
-from memop.reconcilers.memcached.disruption import pod_disruption_budget
+from memop.reconcilers.memcached import children as builders
+from memop.reconcilers.memcached.instance import Instance, Options
 from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.observe import Observed, observe
-from memop.reconcilers.memcached.service import service
 from memop.reconcilers.memcached.status import Event, Problem, events, status
-from memop.reconcilers.memcached.unbuilt import unbuilt
-from memop.reconcilers.memcached.workload import deployment
+from memop.reconcilers.memcached.tls import secret_name as certificate_secret
+from memop.reconcilers.memcached.workload import secret_names
 from memop.reconcilers.objects import Json, Live
-from memop.refs import MEMCACHEDS, Key
+from memop.reconcilers.secrets import Secret, SecretReader, secret_hash
+from memop.refs import CERTIFICATES, MEMCACHEDS, Key, Resource
 
 FIELD_MANAGER = "memop-memcached"
 # A stranger's object carries no label of ours, so no watch tells when it goes.
@@ -31,20 +33,22 @@ class MemcachedReconciler:
         self,
         *,
         memcacheds: Informer[Live],
-        deployments: Informer[Live],
+        workloads: Mapping[Resource, Informer[Live]],
+        secrets: SecretReader,
         applier: Applier,
         events: Recorder,
         clock: Clock,
         metrics: OperatorMetrics,
-        default_image: str,
+        options: Options,
     ) -> None:
         self._memcacheds = memcacheds.reader
-        self._deployments = deployments.reader
+        self._workloads = {kind: informer.reader for kind, informer in workloads.items()}
+        self._secrets = secrets
         self._applier = applier
         self._events = events
         self._clock = clock
         self._metrics = metrics
-        self._default_image = default_image
+        self._options = options
 
     async def reconcile(self, key: Key) -> Done:
         """One pass over one CR. Raises what the API server refused, once the status tells of it, to back off."""
@@ -52,9 +56,13 @@ class MemcachedReconciler:
         if observed is None:
             self._metrics.forget(key)
             self._applier.forget(key)
+            self._secrets.forget(key)
             return Done()
         with self._metrics.reconciling(key):
-            wanted, problems = decide(observed)
+            names = [] if observed.instance is None else secret_names(observed.instance)
+            anew = observed.told_generation != observed.cr.generation
+            secrets = await self._secrets.read(key, names, anew=anew)
+            wanted, problems = decide(observed, secrets, self._applier.unserved(key.namespace))
             children: list[Child] = []
             found = None
             try:
@@ -62,18 +70,25 @@ class MemcachedReconciler:
                     first = not observed.told_generation
                     children = await self._applier.children(observed.cr, wanted, selector(key), first=first)
                 elif observed.workload is None:  # nobody puts our labels back now, and the cache needs them
-                    found = await self._applier.find("Deployment", key)
+                    found = await self._find(observed)
             except NamespaceTerminating:
                 return Done()
             await self._tell(observed, children, problems, found)
-            return _next(children)
+            return _next(children, self._secrets.due(key))
+
+    async def _find(self, observed: Observed) -> Live | None:
+        kinds = self._workloads if observed.instance is None else (observed.instance.workload,)
+        for kind in kinds:
+            if (live := await self._applier.find(kind.kind, observed.cr.key)) is not None:
+                return live
+        return None
 
     def _observe(self, key: Key, *, found: Live | None = None, before: Observed | None = None) -> Observed | None:
         return observe(
             key,
             memcacheds=self._memcacheds,
-            deployments=self._deployments,
-            default_image=self._default_image,
+            workloads=self._workloads,
+            options=self._options,
             found=found,
             before=before,
         )
@@ -89,7 +104,8 @@ class MemcachedReconciler:
         if observed is None or (observed.cr.uid, observed.cr.generation) != (acted_on.cr.uid, acted_on.cr.generation):
             return
         problems = [*problems, *(child.problem for child in children if child.problem)]
-        after = status(observed, problems, now=rfc3339(self._clock.now()))
+        unserved = self._applier.unserved(acted_on.cr.key.namespace)
+        after = status(observed, problems, unserved=unserved, now=rfc3339(self._clock.now()))
         news = [*repairs(observed, children), *contests(children)]
         if await self._applier.status(observed.cr, after):
             news += events(observed, after)
@@ -101,18 +117,41 @@ class MemcachedReconciler:
             self._events.record(about, event.type, event.reason, event.message)
 
 
-def decide(observed: Observed) -> tuple[list[Json] | None, list[Problem]]:
-    """All the children wanted now, or None where they are to be left as they are, and what keeps memop from more."""
+def decide(
+    observed: Observed, secrets: Mapping[str, Secret], unserved: Mapping[str, str]
+) -> tuple[list[Json] | None, list[Problem]]:
+    """All the children wanted now, or None where they are to be left as they are, and what keeps memop from more.
+
+    `secrets` are those that the pods read; `unserved` says of kinds that the cluster lacks or forbids why.
+    """
+    problems = [("InvalidSpec", observed.invalid)] if observed.invalid else []
     if observed.instance is None:
-        return None, [("InvalidSpec", observed.invalid)]
-    missing = unbuilt(observed.instance.spec)
-    if missing:
-        message = f"this version of memop does not build {', '.join(missing)} yet, and leaves the pool as it is"
-        return None, [("NotBuilt", message)]
+        return None, problems
+    if observed.rollout.refusal:
+        problems.append(("Rejected", observed.rollout.refusal))
+    unread = {name: secret.refusal for name, secret in secrets.items() if secret.version is None}
+    # Of one that was not read nothing can be said: the pods are left as they are.
+    digest = observed.secret_hash if unread else secret_hash(secrets)
+    wanted = builders.children(replace(observed.instance, secret_hash=digest))
+    if any(child["kind"] == CERTIFICATES.kind for child in wanted) and CERTIFICATES.kind in unserved:
+        why = f"no Certificate is made until the cluster serves them: {unserved[CERTIFICATES.kind]}"
+        problems.append(("CertificateUnavailable", why))
+    if missing := [name for name, refusal in unread.items() if not refusal]:
+        problems.append(("SecretNotFound", _missing(missing, observed.instance)))
+    problems += [("Rejected", f"Secret {name}: {refusal}") for name, refusal in unread.items() if refusal]
     if observed.paused:
-        return None, []
-    children = (service(observed.instance), deployment(observed.instance), pod_disruption_budget(observed.instance))
-    return [child for child in children if child is not None], []
+        return None, problems
+    return [child for child in wanted if child["kind"] not in unserved], problems
+
+
+def _missing(names: Sequence[str], instance: Instance) -> str:
+    tls = instance.spec.enabled_tls
+    issued = certificate_secret(instance, tls) if tls is not None and tls.issuer_ref is not None else None
+    which = ", ".join(
+        f"{instance.key.namespace}/{name} ({'cert-manager is to make it' if name == issued else 'yours to make'})"
+        for name in names
+    )
+    return f"no Secret {which}: running pods stay as they are, and new ones wait for it"
 
 
 def repairs(observed: Observed, children: Sequence[Child]) -> list[Event]:
@@ -138,7 +177,7 @@ def contests(children: Sequence[Child]) -> list[Event]:
     ]
 
 
-def _next(children: Sequence[Child]) -> Done:
+def _next(children: Sequence[Child], secrets_due: float | None) -> Done:
     pauses = [child.again for child in children if child.again is not None]
     if any(child.result == "conflict" for child in children):
         pauses.append(CONFLICT_RECHECK_SECONDS)
@@ -146,4 +185,6 @@ def _next(children: Sequence[Child]) -> Done:
         for child in children:
             if child.error is not None:
                 raise child.error
+    if secrets_due is not None:
+        pauses.append(secrets_due)
     return Done(after=min(pauses, default=None))

@@ -1,26 +1,34 @@
 """The status of a `Memcached`: observed → fields and conditions, and the events that tell of their changes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from memop.api.conditions import DesiredCondition, merge_conditions
 from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.observe import Observed
-from memop.reconcilers.memcached.workload import CLIENT_PORT
+from memop.reconcilers.memcached.ports import CLIENT_PORT, METRICS_PORT
 from memop.reconcilers.objects import Json
+from memop.refs import SERVICE_MONITORS, STATEFUL_SETS
 
 Problem = tuple[str, str]
 """A condition's reason and message."""
 
 
-def status(observed: Observed, problems: Sequence[Problem], *, now: str) -> Json:
-    """The status to apply; `now` (RFC 3339) is the time of conditions that change."""
-    cr, rollout = observed.cr, observed.rollout
-    desired = observed.instance.replicas if observed.instance else 0
+def status(observed: Observed, problems: Sequence[Problem], *, unserved: Mapping[str, str], now: str) -> Json:
+    """The status to apply.
+
+    `unserved` says of kinds that the cluster lacks or forbids why; `now` (RFC 3339) is the time of conditions that
+    change.
+    """
+    cr, rollout, desired = observed.cr, observed.rollout, observed.desired
     ready = desired > 0 and rollout.ready_replicas == desired
     conditions = [
         DesiredCondition(type_, "True" if holds else "False", reason, message, cr.generation)
-        for type_, holds, reason, message in _conditions(observed, problems, desired=desired, ready=ready)
+        for type_, holds, reason, message in (
+            *_conditions(observed, problems, desired=desired, ready=ready),
+            *_monitoring(observed, unserved),
+            *_following(observed),
+        )
     ]
     result: Json = {
         "conditions": merge_conditions(observed.conditions, conditions, now),
@@ -30,8 +38,17 @@ def status(observed: Observed, problems: Sequence[Problem], *, now: str) -> Json
         "selector": ",".join(f"{name}={value}" for name, value in sorted(selector(cr.key).items())),
     }
     if ready:
-        result["serverList"] = [f"{cr.key.name}.{cr.key.namespace}:{CLIENT_PORT}"]
+        result["serverList"] = _servers(observed)
     return result
+
+
+def _servers(observed: Observed) -> list[str]:
+    """What clients are to be given: each pod where pods keep their names, else the name that all of them share."""
+    key, instance = observed.cr.key, observed.instance
+    service = f"{key.name}.{key.namespace}:{CLIENT_PORT}"
+    if instance is None or instance.workload is not STATEFUL_SETS:
+        return [service]
+    return [f"{key.name}-{number}.{service}" for number in range(observed.desired)]
 
 
 def _conditions(
@@ -54,13 +71,37 @@ def _conditions(
         yield "Paused", True, "Paused", "the paused annotation is set: memop changes nothing of this pool until it goes"
 
 
+def _monitoring(observed: Observed, unserved: Mapping[str, str]) -> Iterable[tuple[str, bool, str, str]]:
+    """Whether Prometheus gets to see what it was meant to; nothing where it was not meant to see anything."""
+    spec = observed.instance and observed.instance.spec
+    if not spec or spec.enabled_monitoring is None:
+        return
+    missing = unserved.get(SERVICE_MONITORS.kind)
+    if spec.enabled_sasl is not None:
+        message = "memcached asks for a password, which the exporter cannot give: its memcached_up is 0"
+        yield "MonitoringReady", False, "ExporterCannotAuthenticate", message
+    elif spec.enabled_monitoring.service_monitor is not None and missing:
+        message = f"no ServiceMonitor is made until the cluster serves them: {missing}"
+        yield "MonitoringReady", False, "ServiceMonitorUnavailable", message
+    else:
+        yield "MonitoringReady", True, "MonitoringReady", f"each pod has an exporter on port {METRICS_PORT}"
+
+
+def _following(observed: Observed) -> Iterable[tuple[str, bool, str, str]]:
+    """Whether the size follows another workload's, where it is to."""
+    if observed.instance is not None and observed.instance.spec.replicas_from is not None:
+        message = "this version of memop does not follow spec.replicasFrom: the size stays as it is"
+        yield "ReplicasSynced", False, "NotFollowed", message
+
+
 def _progress(observed: Observed, desired: int) -> str:
     """What the rollout waits for; empty when it is complete."""
     workload, rollout = observed.workload, observed.rollout
+    kind = observed.instance.workload.kind if observed.instance else "workload"
     if workload is None:
-        return "no Deployment yet"
+        return f"no {kind} yet"
     if rollout.observed_generation < workload.generation:
-        return "the Deployment's newest generation is not observed yet"
+        return f"the {kind}'s newest generation is not observed yet"
     if rollout.updated_replicas < desired or rollout.replicas != desired:
         return f"{rollout.updated_replicas} of {desired} pods updated, {rollout.replicas} in all"
     return ""
@@ -79,7 +120,11 @@ def events(observed: Observed, after: Json) -> list[Event]:
     told = []
     for condition in after["conditions"]:
         type_, holds, reason = condition["type"], condition["status"], condition["reason"]
-        if holds != "True" or before.get(type_) == (holds, reason):
+        if before.get(type_) == (holds, reason):
+            continue
+        if type_ == "MonitoringReady" and holds == "False":
+            told.append(Event("Warning", reason, condition["message"]))
+        if holds != "True":
             continue
         if type_ == "Degraded" and reason != "Degraded":
             told.append(Event("Warning", reason, condition["message"]))

@@ -1,105 +1,122 @@
-"""The Deployment of a pool."""
+"""The pods of a pool, and what makes them: a Deployment, or a StatefulSet where pods keep their names."""
 
+from collections.abc import Iterable
 from typing import Literal
 
-from memop.api.memcached import MemcachedConfig
-from memop.reconcilers.memcached.instance import RESTART_TRIGGER, Instance
-from memop.reconcilers.memcached.labels import selector, workload_labels
+from memop.api.memcached import RESERVED_POD_ANNOTATIONS, RESERVED_POD_LABELS, MemcachedSpec
+from memop.reconcilers.memcached import sasl, tls
+from memop.reconcilers.memcached.instance import RESTART_TRIGGER, SECRET_HASH, Instance
+from memop.reconcilers.memcached.labels import metadata, selector, workload_labels
+from memop.reconcilers.memcached.memory import resources
+from memop.reconcilers.memcached.monitoring import exporter
+from memop.reconcilers.memcached.ports import container_ports, memcached_ports
+from memop.reconcilers.memcached.security import container_security_context, pod_security_context
 from memop.reconcilers.objects import INSTANCE_LABEL, NAME_LABEL, Json
+from memop.refs import STATEFUL_SETS
 
-CLIENT_PORT = 11211
-# The official image's user has a name, and runAsNonRoot needs a number to believe it.
-MEMCACHED_UID = 11211
-
-_POD_SECURITY: Json = {
-    "runAsNonRoot": True,
-    "runAsUser": MEMCACHED_UID,
-    "runAsGroup": MEMCACHED_UID,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-# What the pod says already is said again, and what is the default anyway: only what is applied can be put back.
-_CONTAINER_SECURITY: Json = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"add": [], "drop": ["ALL"]},
-    "privileged": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "runAsUser": MEMCACHED_UID,
-    "runAsGroup": MEMCACHED_UID,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 _PROBE: Json = {
     "tcpSocket": {"port": "memcached"},
     "timeoutSeconds": 1,
     "successThreshold": 1,
     "failureThreshold": 3,
 }
+_DEPLOYMENT: Json = {
+    "paused": False,
+    "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+}
 
 
-def deployment(instance: Instance) -> Json:
+def workload(instance: Instance) -> Json:
+    """`spec.replicas` is there only where it is memop's to set."""
+    own = _stateful_set(instance) if instance.workload is STATEFUL_SETS else _DEPLOYMENT
+    spec: Json = {"selector": {"matchLabels": selector(instance.key)}, "template": pod_template(instance), **own}
+    if instance.replicas is not None:
+        spec["replicas"] = instance.replicas
     return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {
-            "name": instance.key.name,
-            "namespace": instance.key.namespace,
-            "labels": workload_labels(instance),
-        },
-        "spec": {
-            "replicas": instance.replicas,
-            "paused": False,
-            "selector": {"matchLabels": selector(instance.key)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": _pod_template(instance),
-        },
+        "apiVersion": instance.workload.api_version,
+        "kind": instance.workload.kind,
+        "metadata": {**metadata(instance), "labels": workload_labels(instance)},
+        "spec": spec,
     }
 
 
-def arguments(config: MemcachedConfig) -> list[str]:
-    """memcached's arguments, exactly these and in this order: existing users assert on them."""
-    return [
-        *("-m", str(config.max_memory_mb)),
-        *("-c", str(config.max_connections)),
-        *("-t", str(config.threads)),
-        *("-I", config.max_item_size),
-        *{0: [], 1: ["-v"], 2: ["-vv"]}[config.verbosity],
-        *config.extra_args,
-    ]
+def _stateful_set(instance: Instance) -> Json:
+    """Parallel: cache nodes do not wait for each other to start or stop; an update takes one after the other."""
+    return {
+        "serviceName": instance.key.name,
+        "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+    }
 
 
-def _pod_template(instance: Instance) -> Json:
+def secret_names(instance: Instance) -> list[str]:
+    """The Secrets that the pods read, each once: the `secret_hash` is over these."""
     spec = instance.spec
-    annotations = dict(spec.pod_annotations)
-    if instance.restart_trigger is not None:
-        annotations[RESTART_TRIGGER] = instance.restart_trigger
+    names = [
+        *([sasl.secret_name(spec.enabled_sasl)] if spec.enabled_sasl else []),
+        *([tls.secret_name(instance, spec.enabled_tls)] if spec.enabled_tls else []),
+    ]
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def pod_template(instance: Instance) -> Json:
+    spec = instance.spec
     pod: Json = {
         "automountServiceAccountToken": False,
         "hostNetwork": False,
         "hostPID": False,
         "hostIPC": False,
-        "securityContext": _POD_SECURITY,
+        "securityContext": pod_security_context(instance),
         "containers": [_memcached(instance)],
+        **_scheduling(instance),
     }
-    high_availability = spec.high_availability
-    if high_availability is not None:
-        pod["affinity"] = {"podAntiAffinity": _anti_affinity(instance, high_availability.anti_affinity_preset)}
-        if high_availability.topology_spread_constraints:
-            pod["topologySpreadConstraints"] = high_availability.topology_spread_constraints
+    if spec.enabled_monitoring is not None:
+        pod["containers"].append(exporter(instance, spec.enabled_monitoring))
+    volumes = [
+        *([sasl.volume(spec.enabled_sasl)] if spec.enabled_sasl else []),
+        *([tls.volume(instance, spec.enabled_tls)] if spec.enabled_tls else []),
+    ]
+    if volumes:
+        pod["volumes"] = volumes
     if (shutdown := spec.enabled_graceful_shutdown) is not None:
         pod["terminationGracePeriodSeconds"] = shutdown.termination_grace_period_seconds
-    if spec.node_selector:
-        pod["nodeSelector"] = dict(spec.node_selector)
-    if spec.tolerations:
-        pod["tolerations"] = spec.tolerations
-    if spec.priority_class_name:
-        pod["priorityClassName"] = spec.priority_class_name
-    secrets = dict.fromkeys(secret["name"] for secret in spec.image_pull_secrets if secret.get("name"))
-    if secrets:  # the list merges by name, so that none may stand twice
-        pod["imagePullSecrets"] = [{"name": name} for name in secrets]
-    metadata: Json = {"labels": {**spec.pod_labels, **workload_labels(instance)}}
+    pull_secrets = _each_once(spec.image_pull_secrets, "name")
+    if pull_secrets:
+        pod["imagePullSecrets"] = pull_secrets
+    return {"metadata": _pod_metadata(instance), "spec": pod}
+
+
+def _pod_metadata(instance: Instance) -> Json:
+    """What memop and Kubernetes set is never the user's, whatever admission let through."""
+    spec = instance.spec
+    labels = {name: value for name, value in spec.pod_labels.items() if name not in RESERVED_POD_LABELS}
+    ours = {SECRET_HASH: instance.secret_hash, RESTART_TRIGGER: instance.restart_trigger}
+    annotations = {
+        **{name: value for name, value in spec.pod_annotations.items() if name not in RESERVED_POD_ANNOTATIONS},
+        **{name: value for name, value in ours.items() if value is not None},
+    }
+    result: Json = {"labels": {**labels, **workload_labels(instance)}}
     if annotations:
-        metadata["annotations"] = annotations
-    return {"metadata": metadata, "spec": pod}
+        result["annotations"] = annotations
+    return result
+
+
+def _scheduling(instance: Instance) -> Json:
+    """Where pods may run, and before whom."""
+    spec, high_availability = instance.spec, instance.spec.high_availability
+    result: Json = {}
+    if high_availability is not None:
+        result["affinity"] = {"podAntiAffinity": _anti_affinity(instance, high_availability.anti_affinity_preset)}
+        constraints = high_availability.topology_spread_constraints
+        if constraints:
+            result["topologySpreadConstraints"] = _each_once(constraints, "topologyKey", "whenUnsatisfiable")
+    if spec.node_selector:
+        result["nodeSelector"] = dict(spec.node_selector)
+    if spec.tolerations:
+        result["tolerations"] = spec.tolerations
+    if spec.priority_class_name:
+        result["priorityClassName"] = spec.priority_class_name
+    return result
 
 
 def _anti_affinity(instance: Instance, preset: Literal["soft", "hard"]) -> Json:
@@ -114,18 +131,49 @@ def _anti_affinity(instance: Instance, preset: Literal["soft", "hard"]) -> Json:
 
 
 def _memcached(instance: Instance) -> Json:
+    spec = instance.spec
     container: Json = {
         "name": "memcached",
         "image": instance.image,
-        "command": [],
-        "args": arguments(instance.spec.memcached),
-        "ports": [{"name": "memcached", "containerPort": CLIENT_PORT, "protocol": "TCP"}],
+        "command": tls.command(spec.enabled_tls) if spec.enabled_tls else [],
+        "args": arguments(spec),
+        "ports": container_ports(memcached_ports(spec)),
         "livenessProbe": {**_PROBE, "initialDelaySeconds": 10, "periodSeconds": 10},
         "readinessProbe": {**_PROBE, "initialDelaySeconds": 5, "periodSeconds": 5},
-        "securityContext": _CONTAINER_SECURITY,
+        "resources": resources(spec),
+        "securityContext": container_security_context(instance),
     }
-    if instance.spec.resources:
-        container["resources"] = instance.spec.resources
-    if (shutdown := instance.spec.enabled_graceful_shutdown) is not None:
+    mounts = [*([sasl.mount()] if spec.enabled_sasl else []), *([tls.mount()] if spec.enabled_tls else [])]
+    if mounts:
+        container["volumeMounts"] = mounts
+    if (shutdown := spec.enabled_graceful_shutdown) is not None:
         container["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(shutdown.pre_stop_delay_seconds)]}}}
     return container
+
+
+def arguments(spec: MemcachedSpec) -> list[str]:
+    """memcached's arguments, exactly these and in this order: existing users assert on them."""
+    config = spec.memcached
+    return [
+        *("-m", str(config.max_memory_mb)),
+        *("-c", str(config.max_connections)),
+        *("-t", str(config.threads)),
+        *("-I", config.max_item_size),
+        *{0: [], 1: ["-v"], 2: ["-vv"]}[config.verbosity],
+        *(sasl.arguments() if spec.enabled_sasl else []),
+        *(tls.arguments(spec.enabled_tls) if spec.enabled_tls else []),
+        *config.extra_args,
+    ]
+
+
+def _each_once(items: Iterable[Json], *keys: str) -> list[Json]:
+    """The items of a list that merges by `keys`, the first of each: server-side apply refuses another.
+
+    An item that lacks one of them is left out.
+    """
+    found: dict[tuple[str, ...], Json] = {}
+    for item in items:
+        key = tuple(item.get(name) or "" for name in keys)
+        if all(key):
+            found.setdefault(key, item)
+    return list(found.values())

@@ -4,16 +4,32 @@ from typing import Any
 
 import msgspec
 
-from memop.api.memcached import DEFAULT_IMAGE, MemcachedSpec
-from memop.reconcilers.memcached.instance import Instance
+from memop.api.memcached import DEFAULT_EXPORTER_IMAGE, DEFAULT_IMAGE, MemcachedSpec
+from memop.reconcilers.memcached.instance import Instance, own_replicas
 from memop.refs import Key
 
 KEY = Key("default", "cache")
 
 
-def instance(spec: dict[str, Any] | None = None, *, restart_trigger: str | None = None) -> Instance:
+SELECTOR = {
+    "app.kubernetes.io/name": "memcached",
+    "app.kubernetes.io/instance": "cache",
+    "app.kubernetes.io/managed-by": "memcached-operator",
+}
+
+
+def instance(spec: dict[str, Any] | None = None, **around: Any) -> Instance:
     parsed = MemcachedSpec.model_validate(spec or {})
-    return Instance(KEY, parsed, parsed.image or DEFAULT_IMAGE, restart_trigger)
+    monitoring = parsed.enabled_monitoring
+    fields: dict[str, Any] = {
+        "key": KEY,
+        "spec": parsed,
+        "image": parsed.image or DEFAULT_IMAGE,
+        "exporter_image": (monitoring and monitoring.exporter_image) or DEFAULT_EXPORTER_IMAGE,
+        "replicas": own_replicas(parsed),
+        **around,
+    }
+    return Instance(**fields)
 
 
 def memcached(

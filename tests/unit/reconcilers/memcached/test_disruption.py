@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from memop.reconcilers.memcached.disruption import pod_disruption_budget
-from tests.unit.reconcilers.memcached.instances import instance
-from tests.unit.reconcilers.memcached.test_workload import SELECTOR
+from tests.unit.reconcilers.memcached.instances import SELECTOR, instance
 
 
 @pytest.mark.parametrize("spec", [{}, {"highAvailability": {}}, {"highAvailability": {"podDisruptionBudget": {}}}])

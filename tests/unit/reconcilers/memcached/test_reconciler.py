@@ -18,10 +18,23 @@ from memop.events import ObjectReference
 from memop.informers.informer import Informer
 from memop.metrics import InformerMetrics, OperatorMetrics
 from memop.reconcilers.apply import Applier
+from memop.reconcilers.memcached.children import KINDS, OPTIONAL_KINDS
+from memop.reconcilers.memcached.instance import Options
 from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.reconciler import FIELD_MANAGER, MemcachedReconciler
 from memop.reconcilers.objects import Live, decoder
-from memop.refs import DEPLOYMENTS, MEMCACHEDS, POD_DISRUPTION_BUDGETS, SERVICES, Key, Resource
+from memop.reconcilers.secrets import SecretReader
+from memop.refs import (
+    CERTIFICATES,
+    DEPLOYMENTS,
+    MEMCACHEDS,
+    POD_DISRUPTION_BUDGETS,
+    SERVICE_MONITORS,
+    SERVICES,
+    STATEFUL_SETS,
+    Key,
+    Resource,
+)
 from tests.unit.reconcilers.fields_v1 import fields_v1
 from tests.unit.reconcilers.memcached.instances import KEY, memcached
 from tests.unit.virtual_time import VirtualClock
@@ -36,6 +49,8 @@ class Script:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.bodies: list[Mapping[str, Any]] = []
+        self.managers: list[str] = []  # of applies
+        self.last: dict[str, bytes] = {}  # kind -> as it was applied
         self.found: dict[str, bytes] = {}
         self.failing: dict[str, Exception] = {}
         self.cr: dict[str, Any] = {}
@@ -69,20 +84,25 @@ class Script:
         if stored["metadata"].pop("resourceVersion", None) == "1" and resource.kind in self.found:
             raise Conflict("the object has been modified", status=409)
         self.bodies.append(body)
+        self.managers.append(manager)
         if self.admission is not None:
             self.admission(stored)
-        return self._stored(stored, manager, "")
+        self.last[resource.kind] = answer = self._stored(stored, manager, "")
+        return answer
 
     async def apply_status(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes:
         self.asked.append(("status", resource.kind))
         if resource.kind in self.failing:
             raise self.failing[resource.kind]
         self.bodies.append(body)
+        self.managers.append(manager)
         return self._stored(
             {**self.cr, **body, "metadata": {**self.cr["metadata"], **body["metadata"]}}, manager, "status"
         )
 
-    async def patch(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes:
+    async def patch(
+        self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str, subresource: str = ""
+    ) -> bytes:
         self.asked.append(("patch", resource.kind))
         self.bodies.append(body)
         found = msgspec.json.decode(self.found[resource.kind])
@@ -142,31 +162,30 @@ class World:
             )
 
         self.memcacheds = informer(MEMCACHEDS, "status")
-        self.deployments = informer(DEPLOYMENTS)
-        self.services = informer(SERVICES)
-        self.budgets = informer(POD_DISRUPTION_BUDGETS)
+        self.children = {kind: informer(kind) for kind in (*KINDS, *OPTIONAL_KINDS)}
+        self.deployments = self.children[DEPLOYMENTS]
+        self.services = self.children[SERVICES]
+        self.budgets = self.children[POD_DISRUPTION_BUDGETS]
         metrics = OperatorMetrics(registry)
         applier = Applier(
             self.client,
             resource=MEMCACHEDS,
             manager=FIELD_MANAGER,
             owners=self.memcacheds,
-            children={
-                DEPLOYMENTS: self.deployments,
-                SERVICES: self.services,
-                POD_DISRUPTION_BUDGETS: self.budgets,
-            },
+            children=self.children,
+            optional=OPTIONAL_KINDS,
             clock=clock,
             metrics=metrics,
         )
         self.reconciler = MemcachedReconciler(
             memcacheds=self.memcacheds,
-            deployments=self.deployments,
+            workloads={kind: self.children[kind] for kind in (DEPLOYMENTS, STATEFUL_SETS)},
+            secrets=SecretReader(self.client, interval=60.0, clock=clock, rng=random.Random(1)),  # noqa: S311
             applier=applier,
             events=self.events,
             clock=clock,
             metrics=metrics,
-            default_image="memcached:1.6",
+            options=Options(),
         )
 
     def give(self, cr: bytes) -> None:
@@ -178,7 +197,7 @@ class World:
     async def sync(self) -> None:
         """List: nothing is there. The watches are not needed, as the tests put into the caches what those would."""
         async with asyncio.TaskGroup() as group:
-            for informer in (self.memcacheds, self.deployments, self.services, self.budgets):
+            for informer in (self.memcacheds, *self.children.values()):
                 task = group.create_task(informer.run())
                 await informer.wait_settled()
                 task.cancel()
@@ -270,7 +289,8 @@ async def test_a_restored_object_loses_the_controller_that_is_gone_before_it_is_
     world.client.found["Service"] = msgspec.json.encode({"metadata": {**metadata, "ownerReferences": owners}})
     world.give(memcached())
     await world.reconciler.reconcile(KEY)
-    assert world.asked()[:4] == [("apply", "Service"), ("get", "Service"), ("patch", "Service"), ("apply", "Service")]
+    asked = [verb for verb, kind in world.asked() if kind == "Service"]
+    assert asked == ["apply", "get", "get", "patch", "apply"]  # the second: who set its fields?
     patched, applied = (body["metadata"] for body in world.client.bodies[:2])
     assert (patched["uid"], patched["resourceVersion"]) == ("s", "3")
     assert [owner["uid"] for owner in msgspec.to_builtins(patched["ownerReferences"])] == ["beside"]
@@ -376,16 +396,6 @@ async def test_a_paused_cr_has_its_status_told_and_its_children_left(world: Worl
     assert [reason for _, reason, _ in world.events.told] == ["Paused"]
 
 
-async def test_what_is_not_built_is_said_and_nothing_is_made(world: World) -> None:
-    spec = {"security": {"tls": {"enabled": True, "certificateSecretRef": {"name": "s"}}}, "podIdentity": "Stable"}
-    world.give(memcached(spec))
-    await world.reconciler.reconcile(KEY)
-    assert world.asked() == [("get", "Deployment"), ("status", "Memcached")]
-    [(_, reason, note)] = world.events.told
-    assert reason == "NotBuilt"
-    assert "spec.security.tls, spec.podIdentity" in note
-
-
 async def test_where_no_list_was_ever_answered_a_child_is_looked_for_before_it_is_made(clock: VirtualClock) -> None:
     world = World(clock)
     world.give(memcached())
@@ -393,7 +403,7 @@ async def test_where_no_list_was_ever_answered_a_child_is_looked_for_before_it_i
     assert world.asked()[:2] == [("get", "Service"), ("apply", "Service")]
 
 
-BUDGET = {"highAvailability": {"podDisruptionBudget": {"enabled": True, "minAvailable": 1}}}
+BUDGET = {"replicas": 2, "highAvailability": {"podDisruptionBudget": {"enabled": True, "minAvailable": 1}}}
 
 
 async def with_budget(world: World) -> None:
@@ -498,8 +508,9 @@ async def test_nothing_is_adopted_for_a_cr_that_is_not_the_one_any_more(world: W
 async def test_what_is_adopted_is_adopted_by_a_cr_that_is_there(world: World) -> None:
     world.give(memcached())
     world.services.wrote(orphan())
+    world.client.found["Service"] = orphan()
     await world.reconciler.reconcile(KEY)
-    assert world.asked() == [("get", "Memcached"), *CREATED]
+    assert world.asked() == [("get", "Memcached"), ("get", "Service"), *CREATED]
 
 
 async def test_a_cr_that_is_found_gone_when_its_status_is_told_is_forgotten(world: World) -> None:
@@ -518,3 +529,224 @@ async def test_an_answer_that_is_another_object_is_no_success(world: World, kind
     world.client.odd.clear()
     await world.reconciler.reconcile(KEY)
     assert world.asked()[-1] == ("status", "Memcached")
+
+
+def secret(version: int) -> bytes:
+    return msgspec.json.encode(
+        {"metadata": {"name": "p", "namespace": "default", "uid": "s", "resourceVersion": f"{version}"}}
+    )
+
+
+SASL = {"security": {"sasl": {"enabled": True, "credentialsSecretRef": {"name": "passwords"}}}}
+
+
+def hashes(world: World) -> list[str | None]:
+    """What the applied pod templates said of Secrets, in turn."""
+    return [
+        body["spec"]["template"]["metadata"].get("annotations", {}).get("memcached.c5c3.io/secret-hash")
+        for body in world.client.bodies
+        if body.get("kind") == "Deployment"
+    ]
+
+
+async def test_a_secret_that_changes_rolls_the_pods_and_one_that_goes_does_not(
+    world: World, clock: VirtualClock
+) -> None:
+    world.client.found["Secret"] = secret(1)
+    world.give(memcached(SASL))
+    first = await world.reconciler.reconcile(KEY)
+    assert first.after is not None
+    assert 50 < first.after < 70
+    assert world.asked() == [("get", "Secret"), *CREATED]
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == []
+    await asyncio.sleep(first.after)
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("get", "Secret")]
+    world.client.found["Secret"] = secret(2)
+    await asyncio.sleep(70)
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("get", "Secret"), ("apply", "Deployment")]
+    del world.client.found["Secret"]
+    await asyncio.sleep(70)
+    missing = await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("get", "Secret"), ("status", "Memcached")]
+    assert missing.after is not None
+    assert missing.after < 12
+    assert world.events.told[-1][:2] == ("Warning", "SecretNotFound")
+    assert "default/passwords" in world.events.told[-1][2]
+    world.client.found["Secret"] = secret(3)
+    await asyncio.sleep(12)
+    await world.reconciler.reconcile(KEY)
+    one, two, three = hashes(world)
+    assert one
+    assert len({one, two, three}) == 3
+
+
+async def test_a_missing_secret_keeps_the_hash_through_other_changes(world: World) -> None:
+    world.client.found["Secret"] = secret(1)
+    world.give(memcached(SASL))
+    await world.reconciler.reconcile(KEY)
+    del world.client.found["Secret"]
+    world.give(memcached({**SASL, "memcached": {"threads": 2}}, version=200, generation=2))
+    await world.reconciler.reconcile(KEY)
+    one, two = hashes(world)
+    assert one == two is not None
+
+
+async def test_a_secret_that_memop_may_not_read_is_told_of_with_the_servers_words(world: World) -> None:
+    async def refuse(*_: Any, **__: Any) -> bytes:
+        raise Forbidden("secrets is forbidden", status=403)
+
+    world.client.get = refuse  # type: ignore[method-assign]
+    world.give(memcached(SASL))
+    await world.reconciler.reconcile(KEY)
+    assert ("Warning", "Rejected", "Secret passwords: secrets is forbidden") in world.events.told
+
+
+async def test_what_is_wrong_with_a_spec_is_told_and_what_can_be_is_built(world: World) -> None:
+    pod = {"hostUsers": True, "runAsUser": 0, "fsGroup": 7}
+    world.give(memcached({"memcached": {"extraArgs": ["-p", "1"]}, "security": {"podSecurityContext": pod}}))
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == CREATED
+    template = world.client.bodies[1]["spec"]["template"]["spec"]
+    assert (template["securityContext"]["runAsUser"], template["securityContext"]["fsGroup"]) == (11211, 7)
+    assert "-p" not in template["containers"][0]["args"]
+    [(type_, reason, note)] = world.events.told
+    assert (type_, reason) == ("Warning", "InvalidSpec")
+    assert "spec.memcached.extraArgs" in note
+    assert "spec.security.podSecurityContext.runAsUser" in note
+
+
+SCRAPED = {"monitoring": {"enabled": True, "serviceMonitor": {}}}
+
+
+async def test_a_service_monitor_is_made_as_soon_as_the_cluster_serves_them(world: World) -> None:
+    monitors = world.children[SERVICE_MONITORS]
+    scope = monitors._scopes[0]
+    scope.refused("the server could not find the requested resource")
+    world.give(memcached(SCRAPED))
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == CREATED
+    assert world.events.told == [
+        (
+            "Warning",
+            "ServiceMonitorUnavailable",
+            "no ServiceMonitor is made until the cluster serves them: the server could not find the requested resource",
+        )
+    ]
+    scope.complete(5)
+    await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("get", "Memcached"), ("apply", "ServiceMonitor"), ("status", "Memcached")]
+
+
+AUTOSCALED = {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 9}}
+
+
+async def test_replicas_are_handed_over_before_they_are_given_up(world: World) -> None:
+    world.give(memcached({"replicas": 5}))
+    await world.reconciler.reconcile(KEY)
+    world.give(memcached(AUTOSCALED, version=200, generation=2))
+    world.asked()
+    await world.reconciler.reconcile(KEY)
+    applies = [kind for verb, kind in world.asked() if verb == "apply"]
+    assert applies == ["Deployment", "Deployment", "HorizontalPodAutoscaler"]
+    handed, given_up = (body for body in world.client.bodies[3:] if body["kind"] == "Deployment")
+    assert handed["spec"] == {"replicas": 5}
+    assert handed["metadata"]["resourceVersion"]
+    assert world.client.managers[3:5] == ["memop-memcached-replicas", "memop-memcached"]
+    assert "replicas" not in given_up["spec"]
+
+
+def theirs(**labels: str) -> dict[str, Any]:
+    """A Service of this CR as another operator made it, with a port that memop does not want."""
+    owner = {"apiVersion": "memcached.c5c3.io/v1beta1", "kind": "Memcached", "name": "cache", "uid": "cr-uid"}
+    body = {
+        "spec": {"ports": [{"port": 1, "protocol": "TCP", "name": "odd"}]},
+        "metadata": {"ownerReferences": [owner]},
+    }
+    entry = {"manager": "manager", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": fields_v1(body)}
+    user = {
+        "manager": "kubectl-edit",
+        "operation": "Update",
+        "fieldsV1": fields_v1({"metadata": {"labels": {"x": "y"}}}),
+    }
+    metadata = {"name": "cache", "namespace": "default", "uid": "s", "resourceVersion": "3", "labels": selector(KEY)}
+    owners = [{**owner, "controller": True}]
+    return {**body, "metadata": {**metadata, "ownerReferences": owners, "managedFields": [entry, user]}}
+
+
+async def test_what_another_operator_set_is_taken_over_before_the_first_apply(world: World) -> None:
+    world.client.found["Service"] = msgspec.json.encode(theirs())
+    world.services.wrote(world.client.found["Service"])
+    world.give(memcached())
+    await world.reconciler.reconcile(KEY)
+    assert [verb for verb, kind in world.asked() if kind == "Service"] == ["get", "patch", "apply"]
+    patched = world.client.bodies[0]["metadata"]
+    assert (patched["uid"], patched["resourceVersion"]) == ("s", "3")
+    user, ours = patched["managedFields"]
+    assert user["manager"] == "kubectl-edit"
+    assert (ours["manager"], ours["operation"]) == (FIELD_MANAGER, "Apply")
+    assert "f:ports" in ours["fieldsV1"]["f:spec"]
+
+
+async def test_a_kind_that_memop_may_not_even_read_keeps_no_other_waiting(clock: VirtualClock) -> None:
+    world = World(clock)
+    world.give(memcached({"security": {"networkPolicy": {"enabled": True}}}))
+    ask = world.client.get
+
+    async def get(resource: Resource, key: Key, *, metadata_only: bool = False) -> bytes:
+        if resource.kind == "NetworkPolicy":
+            raise Forbidden("networkpolicies is forbidden", status=403)
+        return await ask(resource, key)
+
+    world.client.get = get  # type: ignore[method-assign]
+    with pytest.raises(Forbidden):
+        await world.reconciler.reconcile(KEY)
+    assert [kind for verb, kind in world.asked() if verb != "get"] == ["Service", "Deployment", "Memcached"]
+    assert ("Warning", "Rejected", "NetworkPolicy default/cache: networkpolicies is forbidden") in world.events.told
+
+
+async def test_pods_that_the_api_server_refuses_are_told_of_with_its_words(world: World) -> None:
+    world.give(memcached())
+    await world.reconciler.reconcile(KEY)
+    made = msgspec.json.decode(world.client.last["Deployment"])
+    words = 'pods "cache-x" is forbidden: exceeded quota: few'
+    made["status"] = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": words}]}
+    made["metadata"]["resourceVersion"] = "300"
+    world.deployments.wrote(msgspec.json.encode(made))
+    await world.reconciler.reconcile(KEY)
+    assert world.events.told == [("Warning", "Rejected", words)]
+
+
+ISSUED = {"security": {"tls": {"enabled": True, "issuerRef": {"name": "ours"}}}}
+
+
+async def test_a_certificate_that_cannot_be_asked_for_is_the_first_thing_told(world: World) -> None:
+    world.children[CERTIFICATES]._scopes[0].refused("no such kind")
+    world.give(memcached(ISSUED))
+    await world.reconciler.reconcile(KEY)
+    [(_, reason, note)] = world.events.told
+    assert reason == "CertificateUnavailable"
+    assert "no such kind" in note
+    assert "default/cache-memcached-tls (cert-manager is to make it)" in note
+
+
+def test_what_one_namespace_forbids_is_served_in_others(clock: VirtualClock) -> None:
+    def informer(*namespaces: str) -> Informer[Live]:
+        return Informer(
+            Script(),
+            SERVICE_MONITORS,
+            decoder(FIELD_MANAGER),
+            namespaces=namespaces,
+            clock=clock,
+            metrics=InformerMetrics(CollectorRegistry()),
+            rng=random.Random(1),  # noqa: S311
+        )
+
+    some = informer("a", "b")
+    some._scopes[0].refused("forbidden")
+    assert (some.refusal("a"), some.refusal("b")) == ("forbidden", None)
+    every = informer("")
+    every._scopes[0].refused("no such kind")
+    assert every.refusal("a") == "no such kind"

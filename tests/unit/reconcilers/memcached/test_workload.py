@@ -1,24 +1,24 @@
-"""Spec in, Deployment out."""
+"""Spec in, Deployment or StatefulSet out; golden/ has the whole of each pod template."""
 
 from typing import Any
 
 import pytest
 
-from memop.reconcilers.memcached.labels import image_tag
-from memop.reconcilers.memcached.workload import arguments, deployment
-from tests.unit.reconcilers.memcached.instances import instance
-
-SELECTOR = {
-    "app.kubernetes.io/name": "memcached",
-    "app.kubernetes.io/instance": "cache",
-    "app.kubernetes.io/managed-by": "memcached-operator",
-}
+from memop.api.memcached import RESERVED_POD_ANNOTATIONS, RESERVED_POD_LABELS
+from memop.reconcilers.memcached.workload import arguments, pod_template, secret_names, workload
+from tests.unit.reconcilers.memcached.instances import SELECTOR, instance
 
 
-def test_the_deployment_of_an_empty_spec() -> None:
-    """The whole of it: an upgrade that changes anybody's pod template has to change this."""
+def pod(spec: dict[str, Any], **around: Any) -> dict[str, Any]:
+    found: dict[str, Any] = pod_template(instance(spec, **around))["spec"]
+    return found
+
+
+def test_ephemeral_pods_come_from_a_deployment() -> None:
+    built = workload(instance())
+    template = built["spec"].pop("template")
     labels = {**SELECTOR, "app.kubernetes.io/version": "1.6"}
-    assert deployment(instance()) == {
+    assert built == {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": "cache", "namespace": "default", "labels": labels},
@@ -27,58 +27,32 @@ def test_the_deployment_of_an_empty_spec() -> None:
             "paused": False,
             "selector": {"matchLabels": SELECTOR},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "automountServiceAccountToken": False,
-                    "hostNetwork": False,
-                    "hostPID": False,
-                    "hostIPC": False,
-                    "securityContext": {
-                        "runAsNonRoot": True,
-                        "runAsUser": 11211,
-                        "runAsGroup": 11211,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                    "containers": [
-                        {
-                            "name": "memcached",
-                            "image": "memcached:1.6",
-                            "command": [],
-                            "args": ["-m", "64", "-c", "1024", "-t", "4", "-I", "1m"],
-                            "ports": [{"name": "memcached", "containerPort": 11211, "protocol": "TCP"}],
-                            "livenessProbe": {
-                                "tcpSocket": {"port": "memcached"},
-                                "initialDelaySeconds": 10,
-                                "periodSeconds": 10,
-                                "timeoutSeconds": 1,
-                                "successThreshold": 1,
-                                "failureThreshold": 3,
-                            },
-                            "readinessProbe": {
-                                "tcpSocket": {"port": "memcached"},
-                                "initialDelaySeconds": 5,
-                                "periodSeconds": 5,
-                                "timeoutSeconds": 1,
-                                "successThreshold": 1,
-                                "failureThreshold": 3,
-                            },
-                            "securityContext": {
-                                "allowPrivilegeEscalation": False,
-                                "capabilities": {"add": [], "drop": ["ALL"]},
-                                "privileged": False,
-                                "readOnlyRootFilesystem": True,
-                                "runAsNonRoot": True,
-                                "runAsUser": 11211,
-                                "runAsGroup": 11211,
-                                "seccompProfile": {"type": "RuntimeDefault"},
-                            },
-                        }
-                    ],
-                },
-            },
         },
     }
+    assert template["metadata"] == {"labels": labels}
+
+
+def test_stable_pods_come_from_a_stateful_set() -> None:
+    built = workload(instance({"podIdentity": "Stable", "replicas": 3}))
+    template = built["spec"].pop("template")
+    assert built == {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "cache", "namespace": "default", "labels": template["metadata"]["labels"]},
+        "spec": {
+            "replicas": 3,
+            "serviceName": "cache",
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": SELECTOR},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+        },
+    }
+    assert template == pod_template(instance())
+
+
+@pytest.mark.parametrize("identity", ["Ephemeral", "Stable"])
+def test_a_size_that_is_not_memops_is_left_out(identity: str) -> None:
+    assert "replicas" not in workload(instance({"podIdentity": identity}, replicas=None))["spec"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +71,7 @@ def test_the_deployment_of_an_empty_spec() -> None:
     ],
 )
 def test_arguments_are_exactly_these_in_this_order(config: dict[str, Any], args: list[str]) -> None:
-    assert arguments(instance({"memcached": config}).spec.memcached) == args
+    assert arguments(instance({"memcached": config}).spec) == args
 
 
 @pytest.mark.parametrize(
@@ -124,7 +98,7 @@ def test_arguments_are_exactly_these_in_this_order(config: dict[str, Any], args:
     ],
 )
 def test_each_field_lands_where_it_belongs(spec: dict[str, Any], path: str, value: Any) -> None:
-    built = deployment(instance(spec))
+    built = workload(instance(spec))
     template = built["spec"]["template"]
     found: Any = {
         **built,
@@ -153,14 +127,14 @@ TERM = {
     ],
 )
 def test_high_availability_keeps_pods_apart(asked: dict[str, Any], rule: dict[str, Any]) -> None:
-    pod = deployment(instance({"highAvailability": asked}))["spec"]["template"]["spec"]
-    assert pod["affinity"] == {"podAntiAffinity": rule}
+    assert pod({"highAvailability": asked})["affinity"] == {"podAntiAffinity": rule}
 
 
-def test_spread_constraints_are_copied() -> None:
-    constraint = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
-    asked = {"highAvailability": {"topologySpreadConstraints": [constraint]}}
-    assert deployment(instance(asked))["spec"]["template"]["spec"]["topologySpreadConstraints"] == [constraint]
+def test_spread_constraints_are_copied_one_for_each_key_they_merge_by() -> None:
+    zone = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    soft = {**zone, "whenUnsatisfiable": "ScheduleAnyway"}
+    asked = {"highAvailability": {"topologySpreadConstraints": [zone, soft, {**zone, "maxSkew": 2}]}}
+    assert pod(asked)["topologySpreadConstraints"] == [zone, soft]
 
 
 @pytest.mark.parametrize(
@@ -169,33 +143,55 @@ def test_spread_constraints_are_copied() -> None:
 )
 def test_a_graceful_shutdown_waits_before_the_stop(asked: dict[str, Any], delay: str, grace: int) -> None:
     shutdown = {"highAvailability": {"gracefulShutdown": {"enabled": True, **asked}}}
-    pod = deployment(instance(shutdown))["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] == grace
-    assert pod["containers"][0]["lifecycle"] == {"preStop": {"exec": {"command": ["sleep", delay]}}}
+    built = pod(shutdown)
+    assert built["terminationGracePeriodSeconds"] == grace
+    assert built["containers"][0]["lifecycle"] == {"preStop": {"exec": {"command": ["sleep", delay]}}}
 
 
-def test_the_restart_trigger_is_copied_to_the_pods() -> None:
-    template = deployment(instance(restart_trigger="2026-01-01"))["spec"]["template"]
-    assert template["metadata"]["annotations"] == {"memcached.c5c3.io/restart-trigger": "2026-01-01"}
+@pytest.mark.parametrize("name", ["restart_trigger", "secret_hash"])
+def test_what_replaces_pods_is_annotated_on_them(name: str) -> None:
+    template = pod_template(instance({"podAnnotations": {"mesh/inject": "false"}}, **{name: "new"}))
+    key = f"memcached.c5c3.io/{name.replace('_', '-')}"
+    assert template["metadata"]["annotations"] == {"mesh/inject": "false", key: "new"}
 
 
-def test_pod_labels_cannot_replace_the_selector() -> None:
-    template = deployment(instance({"podLabels": {"app.kubernetes.io/instance": "other"}}))["spec"]["template"]
-    assert template["metadata"]["labels"]["app.kubernetes.io/instance"] == "cache"
+def test_pod_labels_and_annotations_cannot_take_the_place_of_ours() -> None:
+    taken = dict.fromkeys((*RESERVED_POD_LABELS, *RESERVED_POD_ANNOTATIONS), "x")
+    digest = "memcached@sha256:" + "0" * 64
+    metadata = pod_template(instance({"podLabels": taken, "podAnnotations": taken, "image": digest}))["metadata"]
+    labels = dict.fromkeys(RESERVED_POD_ANNOTATIONS, "x")
+    assert metadata == {
+        "labels": {**labels, **SELECTOR},
+        "annotations": dict.fromkeys(RESERVED_POD_LABELS, "x"),
+    }
+
+
+SASL = {"enabled": True, "credentialsSecretRef": {"name": "users"}}
+TLS = {"enabled": True, "certificateSecretRef": {"name": "pair"}}
+ISSUER = {"enabled": True, "issuerRef": {"name": "ca"}}
 
 
 @pytest.mark.parametrize(
-    ("image", "tag"),
+    ("security", "names"),
     [
-        ("memcached:1.6", "1.6"),
-        ("docker.io/library/memcached:1.6.38-alpine", "1.6.38-alpine"),
-        ("mirror:5000/memcached", None),
-        ("mirror:5000/memcached:1.6", "1.6"),
-        ("memcached", None),
-        ("memcached@sha256:" + "0" * 64, None),
-        ("memcached:1.6@sha256:" + "0" * 64, None),
-        ("memcached:" + "x" * 64, None),
+        ({}, []),
+        ({"sasl": SASL}, ["users"]),
+        ({"tls": TLS}, ["pair"]),
+        ({"tls": ISSUER}, ["cache-memcached-tls"]),
+        ({"sasl": SASL, "tls": TLS}, ["users", "pair"]),
+        ({"sasl": SASL, "tls": {"enabled": True, "certificateSecretRef": {"name": "users"}}}, ["users"]),
+        ({"sasl": {**SASL, "enabled": False}, "tls": {"enabled": True}}, []),
     ],
 )
-def test_the_version_label_is_the_tag_where_a_label_can_hold_it(image: str, tag: str | None) -> None:
-    assert image_tag(image) == tag
+def test_the_secrets_are_named_once_each(security: dict[str, Any], names: list[str]) -> None:
+    assert secret_names(instance({"security": security})) == names
+
+
+def test_arguments_come_in_the_order_sasl_tls_extra() -> None:
+    spec = {"memcached": {"verbosity": 1, "extraArgs": ["-F"]}, "security": {"sasl": SASL, "tls": TLS}}
+    assert arguments(instance(spec).spec) == [
+        *("-m", "64", "-c", "1024", "-t", "4", "-I", "1m", "-v"),
+        *("-Y", "/etc/memcached/sasl/password-file"),
+        *("-Z", "-o", "ssl_chain_cert=/etc/memcached/tls/tls.crt", "-o", "ssl_key=/etc/memcached/tls/tls.key"),
+        "-F",
+    ]
