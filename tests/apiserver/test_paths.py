@@ -267,11 +267,11 @@ async def scale(client: Client, pool: Pool, live: Children, step: int) -> dict[s
 
 
 def resized(before: dict[str, int], live: Children) -> list[str]:
-    """A workload whose size memop has just given up, or never had, keeps it."""
+    """A workload whose size memop has just given up, or never had, keeps it; of none it may begin with one."""
     return [
         f"{kind} spec.replicas went from {size} to {live[kind]['spec']['replicas']}, and is not memop's to set"
         for kind, size in before.items()
-        if "replicas" not in _comparable(live[kind])["spec"] and live[kind]["spec"]["replicas"] != size
+        if "replicas" not in _comparable(live[kind])["spec"] and live[kind]["spec"]["replicas"] not in (size, size or 1)
     ]
 
 
