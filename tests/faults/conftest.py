@@ -5,14 +5,37 @@ import pytest
 from tests.support import crds as definitions
 from tests.support.fixtures import cluster, kubectl, start_operator
 from tests.support.fixtures import crds as own_crds
-from tests.support.kubectl import Kubectl
+from tests.support.kubectl import Json, Kubectl, eventually
+
+ORPHAN = "of-an-owner-that-never-was"
 
 
 @pytest.fixture(scope="session")
-def crds(own_crds: None) -> None:
-    """memop's CRDs, and those of the kinds that it makes where a cluster serves them."""
+def crds(own_crds: None, worker_id: str) -> None:
+    """memop's CRDs, and those of the kinds that it makes where a cluster serves them.
+
+    Garbage collection learns of a new kind within half a minute. Until then it does not orphan such objects with their
+    owner, and deletes them once it does.
+    """
+    home = Kubectl("default")
     for path in (definitions.servicemonitors(), definitions.certificates()):
-        Kubectl("default").install(path.read_text())
+        home.install(path.read_text())
+    name = f"{ORPHAN}-{worker_id}"
+    home.apply(_orphan("monitoring.coreos.com/v1", "ServiceMonitor", name, {"selector": {}, "endpoints": []}))
+    certificate = {"secretName": "none", "issuerRef": {"name": "none"}}
+    home.apply(_orphan("cert-manager.io/v1", "Certificate", name, certificate))
+
+    def assert_collected() -> None:
+        for kind in ("servicemonitor", "certificate"):
+            assert home.find(kind, name) is None, f"garbage collection does not know {kind}s yet"
+
+    eventually(assert_collected, timeout=90, interval=1)
+
+
+def _orphan(api_version: str, kind: str, name: str, spec: Json) -> Json:
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": ORPHAN, "uid": "00000000-0000-4000-8000-000000000000"}
+    metadata = {"name": name, "ownerReferences": [owner]}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 __all__ = ["cluster", "crds", "kubectl", "own_crds", "start_operator"]
