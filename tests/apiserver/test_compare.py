@@ -1,6 +1,5 @@
 """The compare against the server that it has to agree with: after one apply, whatever the spec, nothing differs."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from memop.reconcilers.compare import Difference, FieldSet, difference
 from memop.reconcilers.memcached.children import KINDS, OPTIONAL_KINDS, children
 from memop.reconcilers.objects import CONTROLLER, controlled, decoder
 from memop.refs import MEMCACHEDS, Key, Resource
-from tests.support import crds, specs
+from tests.support import specs
 from tests.support.kubectl import Kubectl
 from tests.support.specs import Wish
 from tests.unit.reconcilers.memcached.instances import instance
@@ -21,17 +20,6 @@ from tests.unit.reconcilers.memcached.instances import instance
 NOBODY = "00000000-0000-0000-0000-000000000000"
 MANAGER = "memop-memcached"
 RESOURCES: dict[str, Resource] = {kind.kind: kind for kind in (*KINDS, *OPTIONAL_KINDS)}
-
-
-@pytest.fixture
-def optional_kinds(kubectl: Kubectl) -> Iterator[None]:
-    """Served for this test alone: others are about clusters that lack them."""
-    definitions = [crds.servicemonitors(), crds.certificates()]
-    for path in definitions:
-        kubectl.install(path.read_text())
-    yield
-    for path in definitions:
-        kubectl("delete", "-f", str(path))
 
 
 @st.composite

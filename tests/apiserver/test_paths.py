@@ -42,7 +42,7 @@ from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.reconciler import FIELD_MANAGER
 from memop.reconcilers.objects import MANAGED_BY, MANAGED_BY_LABEL, Live, decoder
 from memop.refs import DEPLOYMENTS, MEMCACHEDS, STATEFUL_SETS, Key, Resource
-from tests.support import crds, specs
+from tests.support import specs
 from tests.support.apiserver import writes
 from tests.support.kubectl import Kubectl
 from tests.support.specs import Json, Wish
@@ -125,17 +125,6 @@ async def running(client: Client, namespace: str) -> AsyncIterator[Operator]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@pytest.fixture
-def optional_kinds(kubectl: Kubectl) -> Iterator[None]:
-    """Served for this test alone: others are about clusters that lack them."""
-    definitions = [crds.servicemonitors(), crds.certificates()]
-    for path in definitions:
-        kubectl.install(path.read_text())
-    yield
-    for path in definitions:
-        kubectl("delete", "-f", str(path))
 
 
 @pytest.fixture
