@@ -154,6 +154,7 @@ class App:
             )
         )
         queue: WorkQueue[Key] = WorkQueue("memcached", clock=clock, metrics=QueueMetrics(registry))
+        memcacheds.subscribe(reconciler.noticed)
         memcacheds.subscribe(enqueue(queue, own_key, changed=_matters))
         for kind, informer in children.items():
             informer.subscribe(enqueue(queue, controller_owner(MEMCACHEDS.group, MEMCACHEDS.kind)))

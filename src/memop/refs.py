@@ -41,11 +41,13 @@ class Resource:
 
 
 CERTIFICATES = Resource("cert-manager.io", "v1", "Certificate", "certificates")
+CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")
 EVENTS = Resource("events.k8s.io", "v1", "Event", "events")
 HORIZONTAL_POD_AUTOSCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 MEMCACHEDS = Resource("memcached.c5c3.io", "v1beta1", "Memcached", "memcacheds")
+MEMCACHED_CLUSTERS = Resource("memcached.c5c3.io", "v1alpha1", "MemcachedCluster", "memcachedclusters")
 MUTATING_WEBHOOKS = Resource(
     "admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"
 )

@@ -1,7 +1,8 @@
 """Secrets, known by their metadata alone: whether they are there, and whether they changed.
 
 memop may `get` Secrets and neither list nor watch them, so they are asked for again: when the CR that names them
-changed, and after `interval`. The API server is asked for a PartialObjectMetadata; contents never come here.
+changed, once for all CRs that changed before the request, and after `interval`. The API server is asked for a
+PartialObjectMetadata; contents never come here.
 """
 
 import asyncio
@@ -62,28 +63,37 @@ class SecretReader:
         self._rng = rng
         self._known: dict[Key, _Known] = {}
         self._named: dict[Key, tuple[Key, ...]] = {}  # CR -> Secrets
+        self._changed: dict[Key, float] = {}  # CR -> when its change was learnt of, until its Secrets were read
         self._last = 0.0  # monotonic: of the reads that are scheduled, the last
 
-    async def read(self, cr: Key, names: Iterable[str], *, anew: bool) -> Mapping[str, Secret]:
-        """Each Secret in the CR's namespace; `anew`: not from memory, as the CR has changed.
+    def changed(self, cr: Key) -> None:
+        """The CR's spec is another: what was asked before now does not count when it is read for."""
+        self._changed[cr] = self._clock.monotonic()
+
+    async def read(self, cr: Key, names: Iterable[str]) -> Mapping[str, Secret]:
+        """Each Secret in the CR's namespace: from memory, unless it is due or was last asked for before the CR changed.
 
         Raises: ApiError that is no verdict on the Secret (unreachable …).
         """
+        since = self._changed.get(cr, -math.inf)
         wanted = tuple(Key(cr.namespace, name) for name in dict.fromkeys(names))
         if wanted != self._named.get(cr, ()):
-            self.forget(cr)
+            self._drop(cr)
             if wanted:
                 self._named[cr] = wanted
             for key in wanted:
                 self._known.setdefault(key, _Known()).crs.add(cr)
-        return {key.name: await self._read(key, anew=anew) for key in wanted}
+        secrets = {key.name: await self._read(key, since) for key in wanted}
+        if self._changed.get(cr) == since:
+            del self._changed[cr]
+        return secrets
 
-    async def _read(self, key: Key, *, anew: bool) -> Secret:
+    async def _read(self, key: Key, since: float) -> Secret:
         known = self._known[key]
         wanted_at = self._clock.monotonic()
         async with known.lock:
             # Of those who wait for the lock, the first who gets it asks for all of them.
-            if known.asked < wanted_at and (anew or wanted_at >= known.until):
+            if known.asked < since or known.asked < wanted_at >= known.until:
                 asked = self._clock.monotonic()
                 known.secret = await self._get(key)
                 known.asked, known.until = asked, self._next_read(known.secret)
@@ -102,7 +112,11 @@ class SecretReader:
         return max(min(times) - self._clock.monotonic(), 0.0) if times else None
 
     def forget(self, cr: Key) -> None:
-        """A CR is gone, or names other Secrets."""
+        """A CR is gone."""
+        self._changed.pop(cr, None)
+        self._drop(cr)
+
+    def _drop(self, cr: Key) -> None:
         for key in self._named.pop(cr, ()):
             known = self._known[key]
             known.crs.discard(cr)

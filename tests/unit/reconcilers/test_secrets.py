@@ -50,42 +50,44 @@ def reader(server: Server, clock: VirtualClock) -> SecretReader:
 async def test_a_secret_is_read_once_per_interval_and_change_of_the_cr(reader: SecretReader, server: Server) -> None:
     server.versions = {"a": 1}
     for _ in range(3):
-        assert await reader.read(CR, ["a"], anew=False) == {"a": Secret("u 1")}
+        assert await reader.read(CR, ["a"]) == {"a": Secret("u 1")}
     assert len(server.asked) == 1
     await asyncio.sleep(1)
-    await reader.read(CR, ["a"], anew=True)
+    reader.changed(CR)
+    for _ in range(2):
+        await reader.read(CR, ["a"])
     assert len(server.asked) == 2
     due = reader.due(CR)
     assert due is not None
     assert 54 <= due <= 66
     await asyncio.sleep(due)
     server.versions = {"a": 2}
-    assert await reader.read(CR, ["a"], anew=False) == {"a": Secret("u 2")}
+    assert await reader.read(CR, ["a"]) == {"a": Secret("u 2")}
 
 
 async def test_a_missing_one_is_looked_for_more_often(reader: SecretReader, server: Server) -> None:
     server.versions = {"a": 1}
-    assert await reader.read(CR, ["a", "b"], anew=False) == {"a": Secret("u 1"), "b": Secret()}
+    assert await reader.read(CR, ["a", "b"]) == {"a": Secret("u 1"), "b": Secret()}
     due = reader.due(CR)
     assert due is not None
     assert 9 <= due <= 11
     await asyncio.sleep(due)
     server.versions["b"] = 5
-    assert (await reader.read(CR, ["a", "b"], anew=False))["b"] == Secret("u 5")
+    assert (await reader.read(CR, ["a", "b"]))["b"] == Secret("u 5")
     assert [key.name for _, key in server.asked] == ["a", "b", "b"]
 
 
 async def test_what_says_nothing_of_the_secret_is_raised_and_asked_again(reader: SecretReader, server: Server) -> None:
     server.failing = Unreachable("no route")
     with pytest.raises(Unreachable):
-        await reader.read(CR, ["a"], anew=False)
+        await reader.read(CR, ["a"])
     server.failing = None
-    assert await reader.read(CR, ["a"], anew=False) == {"a": Secret()}
+    assert await reader.read(CR, ["a"]) == {"a": Secret()}
 
 
 async def test_a_name_that_is_dropped_is_forgotten(reader: SecretReader, server: Server) -> None:
-    await reader.read(CR, ["a"], anew=False)
-    assert await reader.read(CR, [], anew=True) == {}
+    await reader.read(CR, ["a"])
+    assert await reader.read(CR, []) == {}
     assert reader.due(CR) is None
 
 
@@ -94,12 +96,14 @@ async def test_many_that_name_the_same_read_it_once(reader: SecretReader, server
     crs = [Key("ns", f"cache-{number}") for number in range(100)]
     server.versions = {"a": 1}
     server.seconds = 0.5
-    for anew in (False, False, True):
-        found = await asyncio.gather(*(reader.read(cr, ["a"], anew=anew) for cr in crs))
+    for changed in (False, False, True):
+        for cr in crs if changed else ():
+            reader.changed(cr)
+        found = await asyncio.gather(*(reader.read(cr, ["a"]) for cr in crs))
         assert all(secrets == {"a": Secret("u 1")} for secrets in found)
         await asyncio.sleep(70)
     assert len(server.asked) == 3
-    await reader.read(Key("other", "cache"), ["a"], anew=False)
+    await reader.read(Key("other", "cache"), ["a"])
     assert len(server.asked) == 4
     for cr in crs[1:]:
         reader.forget(cr)
@@ -109,12 +113,41 @@ async def test_many_that_name_the_same_read_it_once(reader: SecretReader, server
 async def test_a_change_is_not_answered_from_before_it(reader: SecretReader, server: Server) -> None:
     """The answer under way when the CR changed may be older than the change."""
     server.versions, server.seconds = {"a": 1}, 1.0
-    first = asyncio.create_task(reader.read(CR, ["a"], anew=False))
+    first = asyncio.create_task(reader.read(CR, ["a"]))
     await asyncio.sleep(0.5)
     server.versions = {"a": 2}
-    changed = asyncio.create_task(reader.read(Key("ns", "other"), ["a"], anew=True))
+    other = Key("ns", "other")
+    reader.changed(other)
+    changed = asyncio.create_task(reader.read(other, ["a"]))
     assert (await first)["a"] == Secret("u 1")
     assert (await changed)["a"] == Secret("u 2")
+
+
+async def test_one_read_answers_for_all_that_changed_before_it(reader: SecretReader, server: Server) -> None:
+    """A hundred CRs changed in a burst and worked off one after another: not a hundred reads."""
+    crs = [Key("ns", f"cache-{number}") for number in range(100)]
+    server.versions, server.seconds = {"a": 1}, 0.1
+    for cr in crs:
+        await reader.read(cr, ["a"])
+        reader.changed(cr)
+        await asyncio.sleep(0.01)
+    server.versions, server.asked = {"a": 2}, []
+    for cr in crs:
+        assert await reader.read(cr, ["a"]) == {"a": Secret("u 2")}
+        await asyncio.sleep(0.01)
+    assert len(server.asked) == 1
+
+
+async def test_a_change_while_its_secrets_are_read_is_not_forgotten(reader: SecretReader, server: Server) -> None:
+    server.versions, server.seconds = {"a": 1, "b": 1}, 1.0
+    await reader.read(Key("ns", "other"), ["b"])
+    reader.changed(CR)
+    reading = asyncio.create_task(reader.read(CR, ["a"]))
+    await asyncio.sleep(0.5)
+    server.versions["b"] = 2
+    reader.changed(CR)
+    await reading
+    assert await reader.read(CR, ["b"]) == {"b": Secret("u 2")}
 
 
 async def test_many_are_spread_over_more_than_the_interval(reader: SecretReader, server: Server) -> None:
@@ -123,7 +156,7 @@ async def test_many_are_spread_over_more_than_the_interval(reader: SecretReader,
     server.versions = {cr.name: 1 for cr in crs}
     dues = []
     for cr in crs:
-        await reader.read(cr, [cr.name], anew=True)
+        await reader.read(cr, [cr.name])
         due = reader.due(cr)
         assert due is not None
         dues.append(due)

@@ -8,6 +8,7 @@ from memop.controller import Done
 from memop.errors import NamespaceTerminating
 from memop.events import ObjectReference, Recorder
 from memop.informers.informer import Informer
+from memop.informers.store import Cause
 from memop.metrics import OperatorMetrics
 from memop.reconcilers.apply import Applier, Child
 from memop.reconcilers.memcached import children as builders
@@ -50,6 +51,13 @@ class MemcachedReconciler:
         self._metrics = metrics
         self._options = options
 
+    def noticed(self, old: Live | None, new: Live | None, cause: Cause) -> None:
+        """Handler of the CRs' informer: before what is listed at first, no Secret was read."""
+        if new is None or cause is Cause.INITIAL:
+            return
+        if old is None or (old.uid, old.generation) != (new.uid, new.generation):
+            self._secrets.changed(new.key)
+
     async def reconcile(self, key: Key) -> Done:
         """One pass over one CR. Raises what the API server refused, once the status tells of it, to back off."""
         observed = self._observe(key)
@@ -60,8 +68,7 @@ class MemcachedReconciler:
             return Done()
         with self._metrics.reconciling(key):
             names = [] if observed.instance is None else secret_names(observed.instance)
-            anew = observed.told_generation != observed.cr.generation
-            secrets = await self._secrets.read(key, names, anew=anew)
+            secrets = await self._secrets.read(key, names)
             wanted, problems = decide(observed, secrets, self._applier.unserved(key.namespace))
             children: list[Child] = []
             found = None

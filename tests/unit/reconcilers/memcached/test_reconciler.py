@@ -187,6 +187,7 @@ class World:
             metrics=metrics,
             options=Options(),
         )
+        self.memcacheds.subscribe(self.reconciler.noticed)
 
     def give(self, cr: bytes) -> None:
         """A CR as the watch brings it."""
