@@ -65,7 +65,8 @@ test-e2e: setup ## tests against real pods (root on Linux; they reach pods by ad
 	  $(CLUSTER) down --name $(E2E_CLUSTER); exit $$code
 
 golden: setup ## rewrite the golden pod templates and docs/fields.md; read the diff: an upgrade that changes a template rolls pods
-	MEMOP_REWRITE_GOLDEN=1 $(BIN)/pytest -q tests/unit/reconcilers/memcached/test_golden.py tests/unit/reconcilers/memcached/test_fields.py
+	MEMOP_REWRITE_GOLDEN=1 $(BIN)/pytest -q tests/unit/reconcilers/memcached/test_golden.py tests/unit/reconcilers/memcached/test_fields.py \
+	  tests/unit/reconcilers/cluster tests/unit/test_convert.py
 
 bench: setup ## what an operator costs: time, CPU, memory, requests; N=1000, BENCH_ARGS="--help"
 	@$(BIN)/python -m hack.bench --n $(or $(N),1000) $(BENCH_ARGS)
@@ -74,8 +75,8 @@ format: setup ## ruff: mend what can be mended
 	@$(BIN)/ruff check --fix --quiet || true
 	@$(BIN)/ruff format
 
-crds: setup ## manifests/crd from the models
-	@$(BIN)/python -m memop.api.schema manifests/crd
+crds: setup ## manifests/crd and manifests/compat from the models
+	@$(BIN)/python -m memop.api.schema manifests/crd manifests/compat
 
 lock: setup ## requirements.lock from pyproject.toml, newest versions
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --upgrade \

@@ -6,12 +6,14 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
@@ -19,10 +21,11 @@ from memop import __version__, logs
 from memop.certificates import CertificateKeeper, make
 from memop.client import Client, connect
 from memop.clock import Clock
-from memop.controller import Controller
+from memop.controller import Controller, Reconcile
 from memop.events import EventRecorder
 from memop.informers.handlers import controller_owner, enqueue, own_key
 from memop.informers.informer import Informer
+from memop.informers.store import Indexes
 from memop.leader import LeaderElector
 from memop.metrics import (
     ClientMetrics,
@@ -33,20 +36,29 @@ from memop.metrics import (
     QueueMetrics,
     WebhookMetrics,
 )
-from memop.reconcilers.apply import Applier
-from memop.reconcilers.memcached.children import KINDS, OPTIONAL_KINDS
-from memop.reconcilers.memcached.instance import Options
+from memop.reconcilers.apply import Applier, own_name
+from memop.reconcilers.cluster import children as cluster_children
+from memop.reconcilers.cluster import instance as cluster_instance
+from memop.reconcilers.cluster import labels as cluster_labels
+from memop.reconcilers.cluster import reconciler as cluster
+from memop.reconcilers.compat import reconciler as compat
+from memop.reconcilers.compat.kinds import CHILDREN, FOREIGN_KINDS
+from memop.reconcilers.memcached import children as memcached_children
+from memop.reconcilers.memcached import instance as memcached_instance
+from memop.reconcilers.memcached import reconciler as memcached
 from memop.reconcilers.memcached.memory import memory
 from memop.reconcilers.memcached.metrics import InstanceCollector
-from memop.reconcilers.memcached.reconciler import FIELD_MANAGER, MemcachedReconciler
 from memop.reconcilers.objects import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, Live, decoder
 from memop.reconcilers.secrets import SecretReader
-from memop.refs import DEPLOYMENTS, MEMCACHEDS, STATEFUL_SETS, Key, Resource
+from memop.reconcilers.sync.caches import INDEXES, Sources
+from memop.reconcilers.sync.reconciler import ReplicaSync
+from memop.reconcilers.sync.source import Source
+from memop.refs import CONFIG_MAPS, DEPLOYMENTS, MEMCACHED_CLUSTERS, MEMCACHEDS, STATEFUL_SETS, Key, Resource
 from memop.server import Health, ReloadingCertificate, Server, TokenGate
 from memop.settings import Settings
-from memop.webhooks.review import TASKS, Reviewer, Task
+from memop.webhooks.cluster import ClusterPolicy
+from memop.webhooks.review import KINDS, TASKS, Reviewer, Task
 from memop.webhooks.review import path as webhook_path
-from memop.webhooks.validation import Policy
 from memop.workqueue import INITIAL, WorkQueue
 
 T = TypeVar("T")
@@ -108,42 +120,57 @@ class App:
         self._client = client
         self._rng = random.Random()  # noqa: S311 - jitter
         self._informer_metrics = InformerMetrics(registry)
+        self._queue_metrics, self._controller_metrics = QueueMetrics(registry), ControllerMetrics(registry)
+        self._operator_metrics = OperatorMetrics(registry)
         self._identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-
-        selector = f"{NAME_LABEL}=memcached,{MANAGED_BY_LABEL}={MANAGED_BY}"
-        memcacheds = self._informer(MEMCACHEDS, subresource="status")
-        children = {
-            kind: self._informer(kind, selector, optional=kind in OPTIONAL_KINDS) for kind in (*KINDS, *OPTIONAL_KINDS)
-        }
-        self._informers = [memcacheds, *children.values()]
         self._events = EventRecorder(client, instance=self._identity, clock=clock, log=log)
+        self._informers: list[Informer[Any]] = []
+        self._background: asyncio.TaskGroup | None = None
+        self._begun: list[asyncio.Task[None]] = []
+        self._work: list[_Work] = []
 
-        operator_metrics = OperatorMetrics(registry)
+        made_by_memop = f"{NAME_LABEL} in (memcached,{cluster_labels.PROXY}),{MANAGED_BY_LABEL}={MANAGED_BY}"
+        optional, managers = memcached_children.OPTIONAL_KINDS, (memcached.FIELD_MANAGER, cluster.FIELD_MANAGER)
+        memcacheds = self._informer(MEMCACHEDS, decoder(memcached.FIELD_MANAGER, subresource="status"), indexes=INDEXES)
+        children = {
+            kind: self._informer(kind, decoder(*managers), made_by_memop, optional=kind in optional)
+            for kind in (*memcached_children.KINDS, *optional)
+        }
+        self._serve_memcacheds(memcacheds, children, registry)
+        self._serve_clusters(children)
+        self._serve_foreign_kinds()
+        self._sources = self._sync_replicas(memcacheds)
+
+        self._leader_metrics = LeaderMetrics(registry)
+        self._elector = elector = self._build_elector() if settings.leader_elect else None
+        if elector is not None:
+            client.fence(lambda: elector.leading)
+        self._webhook_certificate = self._build_webhook_certificate() if settings.enable_webhooks else None
+        self._keeper = self._build_keeper()
+        self._server = self._build_server(registry)
+
+    def _serve_memcacheds(
+        self, memcacheds: Informer[Live], children: Mapping[Resource, Informer[Live]], registry: CollectorRegistry
+    ) -> None:
+        settings, optional = self._settings, memcached_children.OPTIONAL_KINDS
         workloads = {kind: children[kind] for kind in (DEPLOYMENTS, STATEFUL_SETS)}
-        options = Options(
+        options = memcached_instance.Options(
             image=settings.memcached_image,
             exporter_image=settings.exporter_image,
             default_uid=not settings.no_default_uid,
             allow_privileged_pods=settings.allow_privileged_pods,
             cluster_domain=settings.cluster_domain,
         )
-        reconciler = MemcachedReconciler(
+        reconciler = memcached.MemcachedReconciler(
             memcacheds=memcacheds,
             workloads=workloads,
-            secrets=SecretReader(client, interval=settings.secret_resync_interval, clock=clock, rng=self._rng),
-            applier=Applier(
-                client,
-                resource=MEMCACHEDS,
-                manager=FIELD_MANAGER,
-                owners=memcacheds,
-                children=children,
-                optional=OPTIONAL_KINDS,
-                clock=clock,
-                metrics=operator_metrics,
+            secrets=SecretReader(
+                self._client, interval=settings.secret_resync_interval, clock=self._clock, rng=self._rng
             ),
+            applier=self._applier(MEMCACHEDS, memcached.FIELD_MANAGER, memcacheds, children, optional=optional),
             events=self._events,
-            clock=clock,
-            metrics=operator_metrics,
+            clock=self._clock,
+            metrics=self._operator_metrics,
             options=options,
         )
         registry.register(
@@ -153,46 +180,170 @@ class App:
                 options=options,
             )
         )
-        queue: WorkQueue[Key] = WorkQueue("memcached", clock=clock, metrics=QueueMetrics(registry))
         memcacheds.subscribe(reconciler.noticed)
-        memcacheds.subscribe(enqueue(queue, own_key, changed=_matters))
-        for kind, informer in children.items():
-            informer.subscribe(enqueue(queue, controller_owner(MEMCACHEDS.group, MEMCACHEDS.kind)))
-            if kind in OPTIONAL_KINDS:  # what was left out while the cluster did not serve it is made now
-                informer.when_listed(partial(_enqueue_all, queue, memcacheds))
-        self._queue = queue
-        self._controller = Controller(
-            "memcached",
-            queue,
-            reconciler.reconcile,
-            # What cannot be seen now may have been taken back: no wish is acted on while its watch is broken.
-            gate=lambda: memcacheds.current,
-            workers=settings.max_concurrent_reconciles,
-            clock=clock,
-            metrics=ControllerMetrics(registry),
+        self._control_kind("memcached", memcacheds, reconciler.reconcile, children, optional=optional)
+
+    def _serve_clusters(self, children: Mapping[Resource, Informer[Live]]) -> None:
+        settings = self._settings
+        clusters = self._informer(
+            MEMCACHED_CLUSTERS, decoder(cluster.FIELD_MANAGER, subresource="status"), optional=True
         )
-        self._leader_metrics = LeaderMetrics(registry)
-        self._elector = elector = self._build_elector() if settings.leader_elect else None
-        if elector is not None:
-            client.fence(lambda: elector.leading)
-        self._webhook_certificate = self._build_webhook_certificate() if settings.enable_webhooks else None
-        self._keeper = self._build_keeper()
-        self._server = self._build_server(registry)
+        managed = f"{NAME_LABEL}={{}},{MANAGED_BY_LABEL}={MANAGED_BY}"
+        own = {
+            MEMCACHEDS: self._informer(
+                MEMCACHEDS, decoder(cluster.FIELD_MANAGER), managed.format(cluster_labels.POOL), name="pools"
+            ),
+            CONFIG_MAPS: self._informer(
+                CONFIG_MAPS, decoder(cluster.FIELD_MANAGER), managed.format(cluster_labels.PROXY)
+            ),
+        }
+        optional = cluster_children.OPTIONAL_KINDS
+        kinds = {kind: own.get(kind) or children[kind] for kind in (*cluster_children.KINDS, *optional)}
+        reconciler = cluster.ClusterReconciler(
+            clusters=clusters,
+            children=kinds,
+            applier=self._applier(
+                MEMCACHED_CLUSTERS,
+                cluster.FIELD_MANAGER,
+                clusters,
+                kinds,
+                optional=optional,
+                names=cluster_children.names,
+            ),
+            events=self._events,
+            clock=self._clock,
+            options=cluster_instance.Options(
+                builtin_image=settings.builtin_proxy_image,
+                twemproxy_image=settings.twemproxy_image,
+                mcrouter_image=settings.mcrouter_image,
+                exporter_image=settings.exporter_image,
+                default_uid=not settings.no_default_uid,
+                allow_privileged_pods=settings.allow_privileged_pods,
+                cluster_domain=settings.cluster_domain,
+            ),
+        )
+        self._control_kind("memcachedcluster", clusters, reconciler.reconcile, kinds, optional=optional)
+
+    def _serve_foreign_kinds(self) -> None:
+        """Each of them is watched from when its definition is installed."""
+        clusters = self._informer(
+            MEMCACHED_CLUSTERS, decoder(compat.FIELD_MANAGER), CHILDREN, name="compat-clusters", optional=True
+        )
+        children, optional = {MEMCACHED_CLUSTERS: clusters}, (MEMCACHED_CLUSTERS,)
+        for kind in FOREIGN_KINDS:
+            foreign = self._informer(kind.resource, decoder(compat.FIELD_MANAGER, subresource="status"), optional=True)
+            reconciler = compat.CompatReconciler(
+                kind,
+                foreign=foreign,
+                clusters=clusters,
+                applier=self._applier(kind.resource, compat.FIELD_MANAGER, foreign, children, optional=optional),
+                events=self._events,
+                clock=self._clock,
+            )
+            self._control_kind(str(kind.resource), foreign, reconciler.reconcile, children, optional=optional)
+
+    def _sync_replicas(self, memcacheds: Informer[Live]) -> Sources:
+        informer = partial(
+            Informer[Source],
+            self._client,
+            namespaces=self._settings.watch_namespaces or ("",),
+            clock=self._clock,
+            metrics=self._informer_metrics,
+            rng=self._rng,
+        )
+        sources = Sources(memcacheds, informer=informer, spawn=self._spawn)
+        self._informers.append(sources.deployments)
+        reconciler = ReplicaSync(
+            self._client, memcacheds=memcacheds, workloads=sources, events=self._events, clock=self._clock
+        )
+        sources.feed(self._controller("replica-sync", memcacheds, reconciler.reconcile))
+        return sources
+
+    def _spawn(self, begun: Coroutine[Any, Any, None]) -> None:
+        """Have what is begun while memop runs end with it."""
+        if self._background is None:
+            raise RuntimeError("memop does not run")
+        self._begun.append(self._background.create_task(begun))
+
+    def _applier(
+        self,
+        resource: Resource,
+        manager: str,
+        owners: Informer[Live],
+        children: Mapping[Resource, Informer[Live]],
+        *,
+        optional: Collection[Resource] = (),
+        names: Callable[[str], Iterable[str]] = own_name,
+    ) -> Applier:
+        return Applier(
+            self._client,
+            resource=resource,
+            manager=manager,
+            owners=owners,
+            children=children,
+            optional=optional,
+            names=names,
+            clock=self._clock,
+            metrics=self._operator_metrics,
+        )
+
+    def _control_kind(
+        self,
+        name: str,
+        owners: Informer[Live],
+        reconcile: Reconcile,
+        children: Mapping[Resource, Informer[Live]],
+        *,
+        optional: Collection[Resource] = (),
+    ) -> None:
+        """A controller that looks at an owner when it or its child changes, or when a kind of child is served now."""
+        queue = self._controller(name, owners, reconcile)
+        owners.subscribe(enqueue(queue, own_key, changed=_matters))
+        for kind, informer in children.items():
+            informer.subscribe(enqueue(queue, controller_owner(owners.resource.group, owners.resource.kind)))
+            if kind in optional:
+                informer.when_listed(partial(_enqueue_all, queue, owners))
+
+    def _controller(self, name: str, owners: Informer[Live], reconcile: Reconcile) -> WorkQueue[Key]:
+        queue: WorkQueue[Key] = WorkQueue(name, clock=self._clock, metrics=self._queue_metrics)
+        controller = Controller(
+            name,
+            queue,
+            reconcile,
+            # What cannot be seen now may have been taken back: no wish is acted on while its watch is broken.
+            gate=lambda: owners.current,
+            workers=self._settings.max_concurrent_reconciles,
+            clock=self._clock,
+            metrics=self._controller_metrics,
+        )
+        self._work.append(_Work(queue, controller))
+        return queue
 
     def _informer(
-        self, resource: Resource, label_selector: str = "", *, subresource: str = "", optional: bool = False
+        self,
+        resource: Resource,
+        decode: Callable[[bytes | msgspec.Raw], Live],
+        label_selector: str = "",
+        *,
+        name: str = "",
+        optional: bool = False,
+        indexes: Indexes[Live] | None = None,
     ) -> Informer[Live]:
-        return Informer(
+        informer = Informer(
             self._client,
             resource,
-            decoder(FIELD_MANAGER, subresource=subresource),
+            decode,
             label_selector=label_selector,
             namespaces=self._settings.watch_namespaces or ("",),
             clock=self._clock,
             metrics=self._informer_metrics,
             rng=self._rng,
+            name=name,
             optional=optional,
+            indexes=indexes,
         )
+        self._informers.append(informer)
+        return informer
 
     def _build_server(self, registry: CollectorRegistry) -> Server:
         settings = self._settings
@@ -209,6 +360,7 @@ class App:
                 },
                 info={
                     **{f"informer-{informer.name}": informer.health for informer in self._informers},
+                    "replicas-from": self._sources.health,
                     "lease": self._standing,
                     **({"webhook-certificate": keeper.trouble} if keeper else {}),
                 },
@@ -223,12 +375,13 @@ class App:
         )
         if webhooks and metrics:
             metrics.expiry.set_function(lambda: webhooks.expires)
-            policy = Policy(
+            policy = ClusterPolicy(
                 allow_privileged_pods=settings.allow_privileged_pods,
                 derived_memory=lambda config, tls: memory(config, tls=tls),
+                twemproxy_image=settings.twemproxy_image,
             )
-            for task in TASKS:
-                server.add_hook(webhook_path(task), partial(_review, Reviewer(policy), task))
+            for kind, task in product(KINDS, TASKS):
+                server.add_hook(webhook_path(task, kind), partial(_review, Reviewer(policy), task))
         return server
 
     def _build_webhook_certificate(self) -> ReloadingCertificate:
@@ -262,7 +415,8 @@ class App:
         Raises: LeadershipLost; an error of a part that must not end. Both end everything at once.
         """
         log.info("memop starts", version=__version__, namespaces=list(self._settings.watch_namespaces) or "all")
-        async with asyncio.TaskGroup() as background:
+        async with asyncio.TaskGroup() as self._background:
+            background = self._background
             tasks = [
                 background.create_task(self._server.run(), name="server"),
                 background.create_task(self._events.run(), name="events"),
@@ -270,7 +424,7 @@ class App:
                 *(background.create_task(keeper.run(), name="certificates") for keeper in [self._keeper] if keeper),
             ]
             await self._lead(stop)
-            for task in tasks:
+            for task in (*tasks, *self._begun):
                 task.cancel()
         log.info("memop ends")
 
@@ -308,20 +462,30 @@ class App:
     async def _act(self, stop: asyncio.Event) -> None:
         """Reconcile until `stop`, then let what is in flight finish, within the shutdown timeout."""
         async with asyncio.TaskGroup() as acting:
-            controller = acting.create_task(self._control(), name=self._controller.name)
+            controllers = [
+                acting.create_task(self._control(work.controller), name=work.controller.name) for work in self._work
+            ]
             await stop.wait()
-            self._queue.shut_down(drop_waiting=True)
+            for work in self._work:
+                work.queue.shut_down(drop_waiting=True)
             try:
                 async with asyncio.timeout(self._settings.shutdown_timeout):
-                    await self._queue.drained()
+                    for work in self._work:
+                        await work.queue.drained()
             except TimeoutError:
                 log.warning("reconciles in flight were cut short", seconds=self._settings.shutdown_timeout)
-            controller.cancel()
+            for controller in controllers:
+                controller.cancel()
 
-    async def _control(self) -> None:
+    async def _control(self, controller: Controller) -> None:
         for informer in self._informers:
             await informer.wait_settled()
-        await self._controller.run()
+        await controller.run()
+
+
+class _Work(NamedTuple):
+    queue: WorkQueue[Key]
+    controller: Controller
 
 
 def _enqueue_all(queue: WorkQueue[Key], informer: Informer[Live]) -> None:
@@ -344,7 +508,7 @@ async def _unless(stop: asyncio.Event, waited_for: Coroutine[None, None, T]) -> 
     return None if task.cancelled() else task.result()
 
 
-def _unready(informer: Informer[Live]) -> str | None:
+def _unready(informer: Informer[Any]) -> str | None:
     """A kind that is missing or forbidden fails no readiness: it would take everything else down too."""
     return None if informer.settled else informer.health() or "not synced yet"
 

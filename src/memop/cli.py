@@ -1,15 +1,16 @@
-"""The command line: `memop run` and `memop crds`."""
+"""The command line: `memop run`, `memop crds` and `memop convert`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from memop import __version__
 from memop.errors import ConfigurationError, LeadershipLost, MemopError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 failed or lost the Lease, 2 unusable flags or kubeconfig."""
+    """Exit code: 0 done, 1 failed or lost the Lease, 2 unusable flags, kubeconfig or manifest, 3 something was lost."""
     try:
         arguments = _parser().parse_args(argv)
         return int(arguments.do(arguments))
@@ -38,7 +39,27 @@ def _parser() -> argparse.ArgumentParser:
         help="print the CRDs",
         description="Print the CRDs as YAML: memop crds | kubectl apply --server-side -f -",
     )
+    crds.add_argument("--compat", action="store_true", help="the CRDs of the other operators' kinds that memop serves")
     crds.set_defaults(do=_crds)
+    convert = commands.add_parser(
+        "convert",
+        help="turn other operators' manifests into memop's",
+        description="Print the native manifest for each MemcachedCluster of ianlewis.org, Mcrouter, Memshack and "
+        "Memcached of cache.example.com, also within a List. What a field has no equivalent for is said in a comment. "
+        "Documents of other kinds are printed unchanged.",
+        epilog="Exit code: 0 when nothing is lost; 3 when something has no equivalent; 2, and nothing is printed, when "
+        "a document is not usable.",
+    )
+    convert.add_argument(
+        "-f",
+        "--filename",
+        action="append",
+        required=True,
+        metavar="FILE",
+        dest="filenames",
+        help="a YAML or JSON file of any number of documents, - for standard input; may be given several times",
+    )
+    convert.set_defaults(do=_convert)
     return parser
 
 
@@ -50,11 +71,31 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _crds(_arguments: argparse.Namespace) -> int:
-    from memop.api.schema import crds, to_yaml
+def _crds(arguments: argparse.Namespace) -> int:
+    from memop.api.schema import crd, foreign_kinds, kinds, to_yaml
 
-    sys.stdout.write(to_yaml(crds()))
+    sys.stdout.write(to_yaml(crd(kind) for kind in (foreign_kinds() if arguments.compat else kinds())))
     return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from memop.convert import convert
+
+    converted = convert([(name, _read(name)) for name in arguments.filenames])
+    if converted.errors:
+        raise ConfigurationError("\nmemop: ".join(converted.errors))
+    sys.stdout.write(converted.text)
+    if converted.lost:
+        print(f"memop: {converted.lost} without equivalent: see the comments", file=sys.stderr)
+    return 3 if converted.lost else 0
+
+
+def _read(name: str) -> str:
+    """Raises: ConfigurationError."""
+    try:
+        return (sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}: {error}") from error
 
 
 if __name__ == "__main__":

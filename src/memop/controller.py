@@ -41,6 +41,7 @@ class Terminal:
 
 
 Outcome = Done | Failed | Terminal
+Reconcile = Callable[[Key], Awaitable[Done]]
 
 
 class Controller:
@@ -56,7 +57,7 @@ class Controller:
         self,
         name: str,
         queue: WorkQueue[Key],
-        reconcile: Callable[[Key], Awaitable[Done]],
+        reconcile: Reconcile,
         *,
         workers: int,
         clock: Clock,

@@ -16,7 +16,7 @@ import structlog
 
 from memop.clock import Clock, rfc3339_micro
 from memop.errors import ApiError, Conflict, Forbidden, NotFound, RetryableError
-from memop.refs import EVENTS, Key, Resource
+from memop.refs import EVENTS, Key, ObjectReference, Resource
 
 SERIES_WINDOW = 360.0  # seconds after which the same thing is news again; client-go's finishTime
 SERIES_PERIOD = 30.0  # seconds between two writes of one series
@@ -37,29 +37,6 @@ class EventSink(Protocol):
 
     async def create(self, resource: Resource, namespace: str, body: Any) -> bytes: ...
     async def patch(self, resource: Resource, key: Key, body: Any) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectReference:
-    """An object that an event is about, as `core/v1 ObjectReference` names it."""
-
-    api_version: str
-    kind: str
-    namespace: str
-    name: str
-    uid: str
-    resource_version: str = ""
-
-    def encode(self) -> dict[str, str]:
-        fields = {
-            "apiVersion": self.api_version,
-            "kind": self.kind,
-            "namespace": self.namespace,
-            "name": self.name,
-            "uid": self.uid,
-            "resourceVersion": self.resource_version,
-        }
-        return {name: value for name, value in fields.items() if value}
 
 
 _SeriesKey = tuple[str, str, str, str, str]

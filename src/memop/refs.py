@@ -40,6 +40,29 @@ class Resource:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectReference:
+    """An object that an event is about, as `core/v1 ObjectReference` names it."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str = ""
+
+    def encode(self) -> dict[str, str]:
+        fields = {
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "namespace": self.namespace,
+            "name": self.name,
+            "uid": self.uid,
+            "resourceVersion": self.resource_version,
+        }
+        return {name: value for name, value in fields.items() if value}
+
+
 CERTIFICATES = Resource("cert-manager.io", "v1", "Certificate", "certificates")
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")

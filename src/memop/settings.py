@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from memop.api.memcached import DEFAULT_EXPORTER_IMAGE, DEFAULT_IMAGE
+from memop.api.memcached_cluster import DEFAULT_BUILTIN_IMAGE, DEFAULT_MCROUTER_IMAGE
 from memop.errors import ConfigurationError
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # DNS-1123
@@ -107,11 +108,20 @@ class Settings:
         False, "let a Memcached ask for privileged, root or host access in its security contexts", boolean
     )
     memcached_image: str = _flag(DEFAULT_IMAGE, "image of pools that name none", metavar="IMAGE")
+    builtin_proxy_image: str = _flag(
+        DEFAULT_BUILTIN_IMAGE, "image of memcached as a proxy, where the cluster names none", metavar="IMAGE"
+    )
+    twemproxy_image: str = _flag(
+        "", "image of twemproxy where the cluster names none; none is maintained publicly", metavar="IMAGE"
+    )
+    mcrouter_image: str = _flag(
+        DEFAULT_MCROUTER_IMAGE, "image of mcrouter where the cluster names none", metavar="IMAGE"
+    )
     exporter_image: str = _flag(DEFAULT_EXPORTER_IMAGE, "image of exporters where the pool names none", metavar="IMAGE")
     no_default_uid: bool = _flag(
         False, "leave the choice of the pods' uid to the cluster, as OpenShift wants it", boolean
     )
-    cluster_domain: str = _flag("cluster.local", "the cluster's DNS domain, for names in Certificates", metavar="NAME")
+    cluster_domain: str = _flag("cluster.local", "the cluster's DNS domain", metavar="NAME")
     secret_resync_interval: float = _flag(
         60.0, "how often the metadata of Secrets that pools name are read again", duration, "DUR"
     )

@@ -392,7 +392,8 @@ def test_objects_older_than_a_rule_can_still_be_updated(name: str, older: Kubect
 
 
 def test_objects_older_than_a_rule_are_held_to_the_other_rules(older: Kubectl) -> None:
-    result = update(older, f"{OLDER.crd_name}/older-size", {"spec": {"replicas": 1, "replicasFrom": FOLLOW}})
+    scaled = {"enabled": True, "maxReplicas": 3}
+    result = update(older, f"{OLDER.crd_name}/older-size", {"spec": {"replicas": 1, "autoscaling": scaled}})
     assert "spec.replicas: Forbidden" in result.stderr
 
 

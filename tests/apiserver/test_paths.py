@@ -38,7 +38,6 @@ from memop.informers.informer import Informer
 from memop.metrics import InformerMetrics, OperatorMetrics
 from memop.reconcilers.apply import Applier, Child
 from memop.reconcilers.memcached.children import KINDS, OPTIONAL_KINDS, children
-from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.reconciler import FIELD_MANAGER
 from memop.reconcilers.objects import MANAGED_BY, MANAGED_BY_LABEL, Live, decoder
 from memop.refs import DEPLOYMENTS, MEMCACHEDS, STATEFUL_SETS, Key, Resource
@@ -107,7 +106,7 @@ class Operator:
 
     async def apply(self, owner: Live, wish: Wish, *, first: bool) -> list[Child]:
         wanted = children(instance(wish.spec, key=owner.key, **wish.around))
-        return await self.applier.children(owner, wanted, selector(owner.key), first=first)
+        return await self.applier.children(owner, wanted, first=first)
 
 
 @asynccontextmanager

@@ -9,8 +9,8 @@ import structlog.testing
 
 from memop import events
 from memop.errors import AlreadyExists, ApiError, Forbidden, NotFound, Rejected, Unreachable
-from memop.events import EventRecorder, ObjectReference
-from memop.refs import EVENTS, Key, Resource
+from memop.events import EventRecorder
+from memop.refs import EVENTS, Key, ObjectReference, Resource
 from tests.unit.virtual_time import EPOCH, VirtualClock
 
 CACHE = ObjectReference("memcached.c5c3.io/v1beta1", "Memcached", "ns", "cache", "u1", "7")

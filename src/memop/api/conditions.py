@@ -18,6 +18,9 @@ MAX_MESSAGE = 32768  # characters; the API server refuses a status with a longer
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
+Problem = tuple[str, str]
+"""The reason and message of a condition."""
+
 
 class Condition(Model):
     """A condition as it stands in an object's status."""

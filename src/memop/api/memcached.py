@@ -62,7 +62,7 @@ _ITEM_SIZE_KIB = (
 )
 
 
-def _without_keys(keys: Sequence[str]) -> Rule:
+def without_keys(keys: Sequence[str]) -> Rule:
     """Refuse these keys of a map.
 
     One look-up a key: the API server holds a rule that goes through the keys of a map to be too costly, since a schema
@@ -405,50 +405,36 @@ class ReplicasFrom(Model):
     max: int = Field(default=MAX_REPLICAS, description="Most pods, 0 to 64. Default: 64.", ge=0, le=MAX_REPLICAS)
 
 
-class MemcachedSpec(Model):
-    """What the user wants."""
+class PodSettings(Model):
+    """What pods of any workload may be given."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            Rule(
-                "!has(self.replicas) || !self.?autoscaling.?enabled.orValue(false)",
-                "the autoscaler decides the number of pods: remove replicas, or set autoscaling.enabled to false",
-                ".replicas",
-                reason="FieldValueForbidden",
-            ),
-            Rule(
-                "!has(self.replicas) || !has(self.replicasFrom)",
-                "replicasFrom decides the number of pods: remove replicas or replicasFrom",
-                ".replicas",
-                reason="FieldValueForbidden",
-            ),
-            Rule(
-                "!has(self.replicasFrom) || !self.?autoscaling.?enabled.orValue(false)",
-                "the autoscaler decides the number of pods: remove replicasFrom, or set autoscaling.enabled to false",
-                ".replicasFrom",
-                reason="FieldValueForbidden",
-            ),
-            # Zero replicas are excepted: scaling to nothing must work.
-            Rule(
-                "!self.?highAvailability.?podDisruptionBudget.?enabled.orValue(false)"
-                " || self.?autoscaling.?enabled.orValue(false) || has(self.replicasFrom)"
-                " || type(self.?highAvailability.?podDisruptionBudget.?minAvailable.orValue('')) != int"
-                f" || self.?replicas.orValue({DEFAULT_REPLICAS}) == 0"
-                " || int(self.highAvailability.podDisruptionBudget.minAvailable)"
-                f" < self.?replicas.orValue({DEFAULT_REPLICAS})",
-                "must be less than replicas (1 when absent), or no node can ever be drained: "
-                "lower minAvailable or raise replicas",
-                ".highAvailability.podDisruptionBudget.minAvailable",
-            ),
-        )
+    node_selector: dict[str, str] = Field(
+        default_factory=dict,
+        description="Labels of the nodes that pods may run on. Default: any node.",
+        json_schema_extra=ATOMIC_MAP,
+    )
+    tolerations: list[Toleration] = Field(default_factory=list, description="Taints that pods tolerate. Default: none.")
+    priority_class_name: str | None = Field(
+        default=None, description="Priority class of the pods. Default: the cluster's.", max_length=253
+    )
+    image_pull_secrets: list[LocalObjectReference] = Field(
+        default_factory=list, description="Secrets for pulling the images. Default: none."
+    )
+    pod_labels: dict[str, PodLabelValue] = Field(
+        default_factory=dict,
+        description="Further labels of the pods; keys that memop uses are refused. Default: none.",
+        json_schema_extra=rules(without_keys(RESERVED_POD_LABELS)),
+    )
+    pod_annotations: dict[str, str] = Field(
+        default_factory=dict,
+        description="Further annotations of the pods; keys that memop uses are refused. Default: none.",
+        json_schema_extra=rules(without_keys(RESERVED_POD_ANNOTATIONS)),
     )
 
-    replicas: int | None = Field(
-        default=None,
-        description="Number of pods, 0 to 64. Default: 1, unless autoscaling is enabled or replicasFrom is given.",
-        ge=0,
-        le=MAX_REPLICAS,
-    )
+
+class PoolSpec(PodSettings):
+    """Memcached pods and what is around them, whoever decides on their number and names."""
+
     image: str | None = Field(
         default=None, description=f"Image of memcached. Default: {DEFAULT_IMAGE}, or what the operator's flag says."
     )
@@ -471,42 +457,8 @@ class MemcachedSpec(Model):
         description="Security contexts, authentication, encryption and network access. "
         "Default: the restricted profile, plain text, everyone.",
     )
-    autoscaling: Autoscaling | None = Field(
-        default=None, description="A HorizontalPodAutoscaler. Excludes replicas and replicasFrom. Default: none."
-    )
     service: ServiceSpec = Field(
         default=ServiceSpec(), description="The headless Service. Default: its fields' defaults."
-    )
-    pod_identity: Literal["Ephemeral", "Stable"] = Field(
-        default="Ephemeral",
-        description="Ephemeral pods come from a Deployment; Stable ones from a StatefulSet and keep their DNS names. "
-        "Immutable. Default: Ephemeral.",
-    )
-    replicas_from: ReplicasFrom | None = Field(
-        default=None,
-        description="Follow the size of another workload. Excludes replicas and autoscaling. Default: none.",
-    )
-    node_selector: dict[str, str] = Field(
-        default_factory=dict,
-        description="Labels of the nodes that pods may run on. Default: any node.",
-        json_schema_extra=ATOMIC_MAP,
-    )
-    tolerations: list[Toleration] = Field(default_factory=list, description="Taints that pods tolerate. Default: none.")
-    priority_class_name: str | None = Field(
-        default=None, description="Priority class of the pods. Default: the cluster's.", max_length=253
-    )
-    image_pull_secrets: list[LocalObjectReference] = Field(
-        default_factory=list, description="Secrets for pulling the images. Default: none."
-    )
-    pod_labels: dict[str, PodLabelValue] = Field(
-        default_factory=dict,
-        description="Further labels of the pods; keys that memop uses are refused. Default: none.",
-        json_schema_extra=rules(_without_keys(RESERVED_POD_LABELS)),
-    )
-    pod_annotations: dict[str, str] = Field(
-        default_factory=dict,
-        description="Further annotations of the pods; keys that memop uses are refused. Default: none.",
-        json_schema_extra=rules(_without_keys(RESERVED_POD_ANNOTATIONS)),
     )
 
     @property
@@ -538,6 +490,65 @@ class MemcachedSpec(Model):
     def enabled_network_policy(self) -> NetworkPolicy | None:
         block = self.security and self.security.network_policy
         return block if block and block.enabled else None
+
+
+class MemcachedSpec(PoolSpec):
+    """What the user wants."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!has(self.replicas) || !self.?autoscaling.?enabled.orValue(false)",
+                "the autoscaler decides the number of pods: remove replicas, or set autoscaling.enabled to false",
+                ".replicas",
+                reason="FieldValueForbidden",
+            ),
+            Rule(
+                "!has(self.replicas) || !has(self.replicasFrom)",
+                "replicasFrom decides the number of pods: remove replicas or replicasFrom",
+                ".replicas",
+                reason="FieldValueForbidden",
+                refuses="creation",  # later memop itself writes the size there
+            ),
+            Rule(
+                "!has(self.replicasFrom) || !self.?autoscaling.?enabled.orValue(false)",
+                "the autoscaler decides the number of pods: remove replicasFrom, or set autoscaling.enabled to false",
+                ".replicasFrom",
+                reason="FieldValueForbidden",
+            ),
+            # Zero replicas are excepted: scaling to nothing must work.
+            Rule(
+                "!self.?highAvailability.?podDisruptionBudget.?enabled.orValue(false)"
+                " || self.?autoscaling.?enabled.orValue(false) || has(self.replicasFrom)"
+                " || type(self.?highAvailability.?podDisruptionBudget.?minAvailable.orValue('')) != int"
+                f" || self.?replicas.orValue({DEFAULT_REPLICAS}) == 0"
+                " || int(self.highAvailability.podDisruptionBudget.minAvailable)"
+                f" < self.?replicas.orValue({DEFAULT_REPLICAS})",
+                "must be less than replicas (1 when absent), or no node can ever be drained: "
+                "lower minAvailable or raise replicas",
+                ".highAvailability.podDisruptionBudget.minAvailable",
+            ),
+        )
+    )
+
+    replicas: int | None = Field(
+        default=None,
+        description="Number of pods, 0 to 64. Default: 1, unless autoscaling is enabled or replicasFrom is given.",
+        ge=0,
+        le=MAX_REPLICAS,
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="A HorizontalPodAutoscaler. Excludes replicas and replicasFrom. Default: none."
+    )
+    pod_identity: Literal["Ephemeral", "Stable"] = Field(
+        default="Ephemeral",
+        description="Ephemeral pods come from a Deployment; Stable ones from a StatefulSet and keep their DNS names. "
+        "Immutable. Default: Ephemeral.",
+    )
+    replicas_from: ReplicasFrom | None = Field(
+        default=None,
+        description="Follow the size of another workload. Excludes replicas and autoscaling. Default: none.",
+    )
 
     @property
     def enabled_autoscaling(self) -> Autoscaling | None:

@@ -4,7 +4,7 @@ Embedded Kubernetes types carry their full schema, from `kubernetes.json` (`hack
 API server's own OpenAPI). There is no `default:` anywhere: defaults depend on the operator's flags and on other
 fields, so defaulting is the operator's, and an object keeps saying what its user said.
 
-`python -m memop.api.schema DIRECTORY` writes one file per kind.
+`python -m memop.api.schema DIRECTORY [COMPAT]` writes one file per kind, the foreign ones into COMPAT.
 """
 
 import json
@@ -18,7 +18,12 @@ from typing import Any
 import yaml
 
 from memop.api.base import KUBERNETES_TYPE, VALIDATIONS, Kind, Model
+from memop.api.foreign import PRESERVE
+from memop.api.ianlewis import IANLEWIS
+from memop.api.mcrouter import MCROUTER
 from memop.api.memcached import MEMCACHED
+from memop.api.memcached_cluster import MEMCACHED_CLUSTER
+from memop.api.memshack import MEMSHACK
 
 _DROPPED = frozenset({"title", "default"})
 _COPIED = frozenset(
@@ -26,19 +31,24 @@ _COPIED = frozenset(
         *("type", "format", "description", "enum", "required", "pattern", "minimum", "maximum"),
         *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
         *("x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
-        *("x-kubernetes-map-type", VALIDATIONS),
+        *("x-kubernetes-map-type", PRESERVE, VALIDATIONS),
     }
 )
 _HEADER = "# Generated from src/memop/api by `python -m memop.api.schema`; do not edit.\n"
 
 
 def kinds() -> tuple[Kind, ...]:
-    """Every kind that memop has a CRD for."""
-    return (MEMCACHED,)
+    """Every kind of memop's own."""
+    return (MEMCACHED, MEMCACHED_CLUSTER)
+
+
+def foreign_kinds() -> tuple[Kind, ...]:
+    """Every kind of another operator's that memop serves; installed on request."""
+    return (IANLEWIS, MCROUTER, MEMSHACK)
 
 
 def crds() -> list[dict[str, Any]]:
-    """Return the CustomResourceDefinitions of all kinds (`apiextensions.k8s.io/v1`)."""
+    """Return the CustomResourceDefinitions of memop's own kinds (`apiextensions.k8s.io/v1`)."""
     return [crd(kind) for kind in kinds()]
 
 
@@ -191,6 +201,6 @@ def _kubernetes() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    (directory,) = sys.argv[1:]
-    for one in crds():
-        Path(directory, f"{one['metadata']['name']}.yaml").write_text(to_yaml([one]), encoding="utf-8")
+    for directory, written in zip(sys.argv[1:], (kinds(), foreign_kinds()), strict=False):
+        for kind in written:
+            Path(directory, f"{kind.crd_name}.yaml").write_text(to_yaml([crd(kind)]), encoding="utf-8")

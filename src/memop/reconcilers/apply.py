@@ -1,6 +1,6 @@
 """The one way in which children and status are written: look, judge whose it is, compare, and only then apply."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Protocol
@@ -75,6 +75,11 @@ class _Brake:
     until: float
 
 
+def own_name(owner: str) -> Iterable[str]:
+    """Children that are all named after their owner."""
+    return (owner,)
+
+
 class Applier:
     """Writes the children and the status of the CRs of one kind, under one field manager."""
 
@@ -89,8 +94,12 @@ class Applier:
         clock: Clock,
         metrics: OperatorMetrics,
         optional: Collection[Resource] = (),
+        names: Callable[[str], Iterable[str]] = own_name,
     ) -> None:
-        """`optional`: the kinds of children that a cluster may not serve."""
+        """`optional`: the kinds of children that a cluster may not serve.
+
+        `names`: all that a child of an owner of that name may be called, among which those no longer wanted are sought.
+        """
         self._client = client
         self._resource = resource
         self._manager = manager
@@ -98,6 +107,7 @@ class Applier:
         self._owners = owners
         self._children = {child.kind: (child, informer) for child, informer in children.items()}
         self._optional = {kind.kind: children[kind] for kind in optional}
+        self._names = names
         self._clock = clock
         self._metrics = metrics
         self._field_set = lru_cache(MAX_SHAPES)(_field_set)
@@ -109,9 +119,7 @@ class Applier:
         refusals = ((kind, informer.refusal(namespace)) for kind, informer in self._optional.items())
         return {kind: refusal for kind, refusal in refusals if refusal}
 
-    async def children(
-        self, owner: Live, wanted: Sequence[Json], selector: Mapping[str, str], *, first: bool
-    ) -> list[Child]:
+    async def children(self, owner: Live, wanted: Sequence[Json], *, first: bool) -> list[Child]:
         """Bring the children of `owner` to `wanted` (apply bodies without owner reference), and delete its others.
 
         Only what is ours is touched, and only where it differs. The cache holds what carries our labels, so an object
@@ -128,22 +136,23 @@ class Applier:
             await self._confirm(owner)
         children: list[Child] = []
         try:
-            async for child in self._each(owner, wanted, selector):
+            async for child in self._each(owner, wanted):
                 children.append(child)  # noqa: PERF401 - what was done before an error is told of too
         finally:
             self._tell(children)
         return children
 
-    async def _each(self, owner: Live, wanted: Sequence[Json], selector: Mapping[str, str]) -> AsyncIterator[Child]:
+    async def _each(self, owner: Live, wanted: Sequence[Json]) -> AsyncIterator[Child]:
         for desired in wanted:
-            yield await self._attempt(owner, desired, selector)
+            yield await self._attempt(owner, desired)
         names = {(desired["kind"], desired["metadata"]["name"]) for desired in wanted}
         for kind, (resource, informer) in self._children.items():
-            live = informer.reader.get(owner.key)
-            if live is None or live.deleting or (kind, live.key.name) in names:
-                continue
-            if _controller(live) == owner.uid:
-                yield await self._delete(kind, resource, informer, live)
+            for name in self._names(owner.key.name):
+                live = informer.reader.get(Key(owner.key.namespace, name))
+                if live is None or live.deleting or (kind, name) in names:
+                    continue
+                if _controller(live) == owner.uid:
+                    yield await self._delete(kind, resource, informer, live)
 
     async def _confirm(self, owner: Live) -> None:
         """Raises: Conflict where the owner is gone or going, and then the cache knows."""
@@ -184,16 +193,16 @@ class Applier:
         self._brakes.pop(owner, None)
         self._strangers.pop(owner, None)
 
-    async def _attempt(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
+    async def _attempt(self, owner: Live, desired: Json) -> Child:
         """One child that the API server refuses, to be written or only to be read, keeps no other waiting."""
         try:
-            return await self._child(owner, desired, selector)
+            return await self._child(owner, desired)
         except NamespaceTerminating:
             raise
         except Rejected as error:
             return _rejected(desired["kind"], _key(owner, desired), error)
 
-    async def _child(self, owner: Live, desired: Json, selector: Mapping[str, str]) -> Child:
+    async def _child(self, owner: Live, desired: Json) -> Child:
         kind, key = desired["kind"], _key(owner, desired)
         body = controlled(desired, owner.key, CONTROLLER, self._resource)
         informer = self._children[kind][1]
@@ -208,7 +217,7 @@ class Applier:
                 live = await self.find(kind, key)
                 if live is None:
                     raise
-        verdict = claim(live, owner=owner, resource=self._resource, selector=selector)
+        verdict = claim(live, desired, owner=owner, resource=self._resource)
         if verdict is Claim.STRANGER:
             self._strangers.setdefault(owner.key, set()).add((kind, key.name))
             return Child(kind, key.name, "conflict", problem=("ObjectConflict", _conflict(kind, live)))

@@ -1,9 +1,9 @@
 """What all reconcilers share about objects: the compact form that caches keep, whose an object is, and its labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from sys import intern
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -62,15 +62,17 @@ class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
 class _Wire(msgspec.Struct, frozen=True):
     metadata: _Metadata
     spec: msgspec.Raw = _EMPTY
+    data: msgspec.Raw = _EMPTY
     status: msgspec.Raw = _EMPTY
 
 
 class Live(msgspec.Struct, frozen=True, gc=False):
     """An object as the API server last showed it.
 
-    `labels`, `annotations`, `spec`, `status` and `owned` (fieldsV1 of what the cache's field manager applied) stay JSON
-    until somebody reads them: a decoded Deployment is ten times as large. In `owned` CONTROLLER is the controller's
-    uid, so that the children of one shape, whosever they are, share one `owned`, and it is parsed once.
+    `labels`, `annotations`, `spec`, `data` (a ConfigMap's), `status` and `owned` (fieldsV1 of what the cache's field
+    manager applied) stay JSON until somebody reads them: a decoded Deployment is ten times as large. In `owned`
+    CONTROLLER is the controller's uid, so that the children of one shape, whosever they are, share one `owned`, and it
+    is parsed once.
     """
 
     key: Key
@@ -84,6 +86,7 @@ class Live(msgspec.Struct, frozen=True, gc=False):
     spec: bytes
     status: bytes
     owned: bytes
+    data: bytes = NOTHING
 
     @property
     def claimed(self) -> bool:
@@ -96,7 +99,7 @@ class Live(msgspec.Struct, frozen=True, gc=False):
         return next((owner for owner in self.owners if owner.controller), None)
 
     def fields(self) -> Json:
-        """What memop may have applied: the parts of metadata that it writes, and spec."""
+        """What memop may have applied: the parts of metadata that it writes, spec and data."""
         owners = msgspec.to_builtins(self.owners)
         for owner in owners:
             if owner["controller"]:
@@ -106,15 +109,16 @@ class Live(msgspec.Struct, frozen=True, gc=False):
             "annotations": msgspec.json.decode(self.annotations),
             "ownerReferences": owners,
         }
-        return {"metadata": metadata, "spec": msgspec.json.decode(self.spec)}
+        content = {"spec": self.spec} if self.data == NOTHING else {"data": self.data}
+        return {"metadata": metadata, **{name: msgspec.json.decode(json) for name, json in content.items()}}
 
 
 _decode_wire = msgspec.json.Decoder(_Wire).decode
 
 
-def decoder(manager: str, *, subresource: str = "") -> Callable[[bytes | msgspec.Raw], Live]:
-    """Raw JSON → `Live`, for a cache whose objects `manager` applies (their `subresource`, when given)."""
-    wanted = (manager, "Apply", subresource)
+def decoder(*managers: str, subresource: str = "") -> Callable[[bytes | msgspec.Raw], Live]:
+    """Raw JSON → `Live`, for a cache of objects that one of `managers` each applies (their `subresource`, if given)."""
+    wanted = {(manager, "Apply", subresource) for manager in managers}
     pool: dict[bytes, bytes] = {}
 
     def shared(value: bytes) -> bytes:
@@ -129,7 +133,7 @@ def decoder(manager: str, *, subresource: str = "") -> Callable[[bytes | msgspec
         owners = tuple([_compact(owner, meta.name) for owner in meta.owner_references])
         owned = NOTHING
         for entry in meta.managed_fields:
-            if (entry.manager, entry.operation, entry.subresource) == wanted:
+            if (entry.manager, entry.operation, entry.subresource) in wanted:
                 owned = bytes(entry.fields_v1)
         for owner in owners:
             if owner.controller:
@@ -146,6 +150,7 @@ def decoder(manager: str, *, subresource: str = "") -> Callable[[bytes | msgspec
             spec=_bytes(wire.spec),
             status=_bytes(wire.status),
             owned=shared(owned),
+            data=_bytes(wire.data),
         )
 
     return decode
@@ -176,6 +181,14 @@ def _without_last_applied(annotations: bytes) -> bytes:
     return msgspec.json.encode(decoded)
 
 
+class Event(NamedTuple):
+    """What people are told of an object; `type` is Normal or Warning."""
+
+    type: str
+    reason: str
+    message: str
+
+
 class Claim(Enum):
     """Whose object it is, seen from a CR that wants one of that name."""
 
@@ -184,13 +197,14 @@ class Claim(Enum):
     STRANGER = "somebody else's: never changed, never deleted"
 
 
-def claim(live: Live, *, owner: Live, resource: Resource, selector: Mapping[str, str]) -> Claim:
-    """Judge `live` for the CR `owner` of kind `resource`, whose children carry `selector`."""
+def claim(live: Live, desired: Json, *, owner: Live, resource: Resource) -> Claim:
+    """Judge `live` for the CR `owner` of kind `resource`, which wants an object `desired` of that name."""
     controller = live.owner
     if controller is not None and controller.uid == owner.uid:
         return Claim.OURS
     labels = msgspec.json.decode(live.labels)
-    if any(labels.get(name) != value for name, value in selector.items()):
+    wanted = desired["metadata"]["labels"]
+    if any(labels.get(name) != wanted[name] for name in (NAME_LABEL, INSTANCE_LABEL, MANAGED_BY_LABEL)):
         return Claim.STRANGER
     if controller is None:
         return Claim.ADOPTABLE

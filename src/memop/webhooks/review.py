@@ -1,20 +1,22 @@
 """AdmissionReview v1, bytes to bytes. Every question gets an answer; one that cannot be read, a denial with code 400.
 
-Both versions of the kind come here as v1beta1, the one that the configurations' rules name: `matchPolicy: Equivalent`
-has the API server convert, and the schema is one. v1alpha1 would be answered no differently.
+Whichever version of a kind is written, it comes here as the stored one, which the configurations' rules name:
+`matchPolicy: Equivalent` has the API server convert, and the schema is one. Another would be answered no differently.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
+from memop.api.base import Kind
 from memop.api.memcached import MEMCACHED
-from memop.webhooks.defaulting import default
+from memop.api.memcached_cluster import MEMCACHED_CLUSTER
+from memop.webhooks import cluster, defaulting, validation
 from memop.webhooks.patch import diff
-from memop.webhooks.validation import Policy, validate
+from memop.webhooks.validation import Policy, Verdict
 
 Json = Any
 Task = Literal["mutate", "validate"]
@@ -31,10 +33,32 @@ _REASONS = {
 }
 
 
-def path(task: Task) -> str:
+class _Validate(Protocol):
+    def __call__(self, new: Json, old: Json, /, *, policy: Policy) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """How one kind is defaulted and validated."""
+
+    kind: Kind
+    default: Callable[[Json, Json], Json]
+    validate: _Validate
+
+
+_RULES = {
+    (rules.kind.group, rules.kind.kind): rules
+    for rules in (
+        _Rules(MEMCACHED, defaulting.default, validation.validate),
+        _Rules(MEMCACHED_CLUSTER, cluster.default, cluster.validate),
+    )
+}
+KINDS: tuple[Kind, ...] = tuple(rules.kind for rules in _RULES.values())
+
+
+def path(task: Task, kind: Kind = MEMCACHED) -> str:
     """Where controller-runtime serves it, e.g. `/validate-memcached-c5c3-io-v1beta1-memcached`."""
-    version = MEMCACHED.versions[-1]
-    return f"/{task}-{MEMCACHED.group.replace('.', '-')}-{version}-{MEMCACHED.kind.lower()}"
+    return f"/{task}-{kind.group.replace('.', '-')}-{kind.versions[-1]}-{kind.kind.lower()}"
 
 
 class _GroupKind(msgspec.Struct):
@@ -60,7 +84,7 @@ class _Review(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Reviewer:
-    """Answers the API server's questions about a `Memcached` by the operator's policy."""
+    """Answers the API server's questions about both kinds by the operator's policy, whichever path they come by."""
 
     policy: Policy
 
@@ -79,8 +103,10 @@ class Reviewer:
     def _answer(self, task: Task, request: _Request) -> Mapping[str, Json]:
         if request.operation not in ("CREATE", "UPDATE") or request.sub_resource:
             return {"allowed": True}
-        if (request.kind.group, request.kind.kind) != (MEMCACHED.group, MEMCACHED.kind):
-            why = f"memop judges {MEMCACHED.kind} of {MEMCACHED.group}, not {request.kind.kind} of {request.kind.group}"
+        rules = _RULES.get((request.kind.group, request.kind.kind))
+        if rules is None:
+            ours = " and ".join(f"{kind.kind} of {kind.group}" for kind in KINDS)
+            why = f"memop judges {ours}, not {request.kind.kind} of {request.kind.group}"
             return _denial(400, "BadRequest", why)
         new, old = request.object, request.old_object
         if not isinstance(new, dict) or (request.operation == "UPDATE" and not isinstance(old, dict)):
@@ -90,26 +116,26 @@ class Reviewer:
             return {"allowed": True}  # what goes must be able to: a finalizer may still be taken off
         if request.operation == "CREATE":
             old = None
-        return _mutate(new, old) if task == "mutate" else self._validate(request, new, old)
-
-    def _validate(self, request: _Request, new: Json, old: Json) -> Mapping[str, Json]:
-        verdict = validate(new, old, policy=self.policy)
-        warnings = [warning[:MAX_WARNING] for warning in verdict.warnings]
-        answer: dict[str, Json] = {"warnings": warnings} if warnings else {}
-        if not verdict.errors:
-            return {"allowed": True, **answer}
-        kind, name = f"{MEMCACHED.kind}.{MEMCACHED.group}", request.name or _name(new)
-        told = [str(error) for error in verdict.errors]
-        listed = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
-        causes = [
-            {"reason": _REASONS[error.kind], "message": error.body, "field": error.field} for error in verdict.errors
-        ]
-        details = {"name": name, "group": MEMCACHED.group, "kind": MEMCACHED.kind, "causes": causes}
-        return {**_denial(422, "Invalid", f'{kind} "{name}" is invalid: {listed}', details), **answer}
+        if task == "mutate":
+            return _patch(new, rules.default(new, old))
+        return _told(rules.kind, request.name or _name(new), rules.validate(new, old, policy=self.policy))
 
 
-def _mutate(new: Json, old: Json) -> Mapping[str, Json]:
-    operations = diff(new, default(new, old))
+def _told(kind: Kind, name: str, verdict: Verdict) -> Mapping[str, Json]:
+    warnings = [warning[:MAX_WARNING] for warning in verdict.warnings]
+    answer: dict[str, Json] = {"warnings": warnings} if warnings else {}
+    if not verdict.errors:
+        return {"allowed": True, **answer}
+    told = [str(error) for error in verdict.errors]
+    listed = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
+    causes = [{"reason": _REASONS[error.kind], "message": error.body, "field": error.field} for error in verdict.errors]
+    details = {"name": name, "group": kind.group, "kind": kind.kind, "causes": causes}
+    message = f'{kind.kind}.{kind.group} "{name}" is invalid: {listed}'
+    return {**_denial(422, "Invalid", message, details), **answer}
+
+
+def _patch(given: Json, wanted: Json) -> Mapping[str, Json]:
+    operations = diff(given, wanted)
     if not operations:
         return {"allowed": True}
     patch = base64.b64encode(msgspec.json.encode(operations)).decode()

@@ -120,13 +120,14 @@ def validate(new: Json, old: Json = None, *, policy: Policy = Policy()) -> Verdi
     """Judge an object that is made or, with `old`, updated."""
     found = list(_errors(new, policy))
     if old is None:
-        errors = [*_name_errors(new), *found]
+        errors = [*_name_errors(new), *_second_size(new, old), *found]
     else:
         before: dict[tuple[str, str], int] = {}
         for error in _errors(old, policy):
             before[error.identity] = max(error.amount, before.get(error.identity, 0))
         errors = [
             *_identity_errors(new, old),
+            *_second_size(new, old),
             *(error for error in found if error.amount > before.get(error.identity, error.amount - 1)),
         ]
     if _excess(_spec(new).node):
@@ -328,10 +329,6 @@ def _size(spec: _Block) -> Iterator[FieldError]:
             "replicas",
             "the autoscaler decides the number of pods: remove replicas, or set autoscaling.enabled to false",
         )
-    if "replicas" in spec and "replicasFrom" in spec:
-        yield spec.forbidden(
-            "replicas", "replicasFrom decides the number of pods: remove replicas or replicasFrom", rule="replicasFrom"
-        )
     if "replicasFrom" in spec and autoscaled:
         yield spec.forbidden(
             "replicasFrom",
@@ -340,6 +337,14 @@ def _size(spec: _Block) -> Iterator[FieldError]:
     follow = spec.block("replicasFrom")
     if follow.number("min", 0) > follow.number("max", MAX_REPLICAS):
         yield follow.invalid("min", "must not be greater than max: lower min or raise max")
+
+
+def _second_size(new: Json, old: Json) -> Iterator[FieldError]:
+    """A size beside `replicasFrom`: memop writes it there itself, so only a manifest that gives one is refused."""
+    spec, before = _spec(new), _spec(old)
+    given = "replicas" in spec and spec.get("replicas") != before.get("replicas")
+    if given and "replicasFrom" in spec:
+        yield spec.forbidden("replicas", "replicasFrom decides the number of pods: remove replicas or replicasFrom")
 
 
 def _autoscaling(spec: _Block) -> Iterator[FieldError]:
@@ -680,6 +685,8 @@ def _warnings(spec: _Block, old: _Block | None, policy: Policy, *, sound: bool) 
     yield from _disruption_warnings(spec)
     yield from _access_warnings(security, monitored=monitoring.on())
     yield from _autoscaling_warnings(spec, old)
+    if old is not None and "replicas" in spec and "replicasFrom" in spec and "replicasFrom" not in old:
+        yield "spec.replicas: replicasFrom decides the number of pods from now on: leave it out of the manifest"
 
 
 def _image_warnings(block: _Block, name: str) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """The CRDs are structural, complete, and the checked-in files are what the models say."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +13,7 @@ from pydantic import Field
 
 from memop.api.base import Kind, Kubernetes, Model, Rule, rules
 from memop.api.memcached import MEMCACHED, MemcachedSpec, MemcachedStatus
-from memop.api.schema import crd, crds, kinds, to_yaml
+from memop.api.schema import crd, crds, foreign_kinds, kinds, to_yaml
 
 ROOT = Path(__file__).parents[3]
 BANNED = {"$ref", "allOf", "oneOf", "not", "anyOf", "nullable", "default", "title", "const", "definitions"}
@@ -85,7 +87,7 @@ def test_every_field_is_described_with_its_default() -> None:
 
 
 def test_all_versions_have_one_schema_and_the_last_is_stored() -> None:
-    (one,) = crds()
+    one = crd(MEMCACHED)
     old, new = one["spec"]["versions"]
     assert [(v["name"], v["served"], v["storage"]) for v in (old, new)] == [
         ("v1alpha1", True, False),
@@ -96,7 +98,7 @@ def test_all_versions_have_one_schema_and_the_last_is_stored() -> None:
 
 
 def test_names_subresources_and_columns_are_the_published_ones() -> None:
-    (one,) = crds()
+    one = crd(MEMCACHED)
     assert one["metadata"] == {"name": "memcacheds.memcached.c5c3.io"}
     assert one["spec"]["scope"] == "Namespaced"
     assert one["spec"]["names"] == {
@@ -190,12 +192,25 @@ def test_rules_of_a_field_and_of_its_type_are_both_kept() -> None:
 
 
 def test_samples_are_read_by_the_models() -> None:
-    documents = [
-        d for path in (ROOT / "manifests/samples").glob("*.yaml") for d in yaml.safe_load_all(path.read_text())
-    ]
-    versions = set()
+    samples = ROOT / "manifests/samples"
+    paths = [*samples.glob("*.yaml"), *(samples / "cluster").glob("*.yaml")]
+    documents = [document for path in paths for document in yaml.safe_load_all(path.read_text())]
+    models = {kind.kind: kind.spec for kind in kinds()}
     for document in documents:
-        if document["kind"] == MEMCACHED.kind:
-            MemcachedSpec.model_validate(document["spec"])
-            versions.add(document["apiVersion"])
-    assert versions == {f"{MEMCACHED.group}/{version}" for version in MEMCACHED.versions}
+        models[document["kind"]].model_validate(document["spec"])
+    versions = {(document["kind"], document["apiVersion"]) for document in documents}
+    assert versions == {(kind.kind, f"{kind.group}/{version}") for kind in kinds() for version in kind.versions}
+
+
+def test_run_as_a_program_it_writes_a_file_for_each_kind_and_foreign_ones_elsewhere(tmp_path: Path) -> None:
+    own, foreign = tmp_path / "crd", tmp_path / "compat"
+    for directory in (own, foreign):
+        directory.mkdir()
+    # S603: the program is ours.
+    subprocess.run([sys.executable, "-m", "memop.api.schema", str(own), str(foreign)], check=True)
+    written = {path: path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.yaml")}
+    assert written == {
+        directory / f"{kind.crd_name}.yaml": to_yaml([crd(kind)])
+        for directory, of in ((own, kinds()), (foreign, foreign_kinds()))
+        for kind in of
+    }

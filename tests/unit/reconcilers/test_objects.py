@@ -77,4 +77,4 @@ def test_kubectls_copy_of_the_manifest_is_not_kept() -> None:
     ],
 )
 def test_whose_object_it_is(metadata: dict[str, Any], verdict: Claim) -> None:
-    assert claim(live(**metadata), owner=CR, resource=MEMCACHEDS, selector=SELECTOR) is verdict
+    assert claim(live(**metadata), {"metadata": {"labels": SELECTOR}}, owner=CR, resource=MEMCACHEDS) is verdict

@@ -10,9 +10,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memop.webhooks.review import TASKS, Reviewer, Task, path
+from memop.webhooks.cluster import ClusterPolicy
+from memop.webhooks.review import KINDS, TASKS, Reviewer, Task, path
 from memop.webhooks.validation import Policy
+from tests.unit.webhooks.bad_clusters import BAD_CLUSTERS, BadCluster
 from tests.unit.webhooks.bad_objects import BAD, Bad
+from tests.unit.webhooks.test_cluster import odd_clusters
 from tests.unit.webhooks.test_validation import JSON, odd_objects
 
 Json = Any
@@ -21,9 +24,12 @@ REVIEWER = Reviewer(Policy())
 MANIFESTS = Path(__file__).parents[3] / "manifests/webhook"
 
 
+MEMCACHED = {"group": "memcached.c5c3.io", "version": "v1beta1", "kind": "Memcached"}
+CLUSTER = {"group": "memcached.c5c3.io", "version": "v1alpha1", "kind": "MemcachedCluster"}
+
+
 def asked(**request: Json) -> Json:
-    kind = {"group": "memcached.c5c3.io", "version": "v1beta1", "kind": "Memcached"}
-    given = {"uid": "u-1", "kind": kind, "operation": "CREATE", "name": "pool", "object": GOOD, "oldObject": None}
+    given = {"uid": "u-1", "kind": MEMCACHED, "operation": "CREATE", "name": "pool", "object": GOOD, "oldObject": None}
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": given | request}
 
 
@@ -39,13 +45,30 @@ def patch(response: Json) -> Json:
     return msgspec.json.decode(base64.b64decode(response["patch"]))
 
 
-def test_paths_are_controller_runtimes_and_the_manifests() -> None:
-    assert [path(task) for task in TASKS] == [
+def test_paths_are_controller_runtimes() -> None:
+    assert [path(task, kind) for kind in KINDS for task in TASKS] == [
         "/mutate-memcached-c5c3-io-v1beta1-memcached",
         "/validate-memcached-c5c3-io-v1beta1-memcached",
+        "/mutate-memcached-c5c3-io-v1alpha1-memcachedcluster",
+        "/validate-memcached-c5c3-io-v1alpha1-memcachedcluster",
     ]
-    named = [yaml.safe_load((MANIFESTS / f"{name}.yaml").read_text()) for name in ("mutating", "validating")]
-    assert [one["webhooks"][0]["clientConfig"]["service"]["path"] for one in named] == [path(task) for task in TASKS]
+
+
+@pytest.mark.parametrize(("task", "file"), [("mutate", "mutating"), ("validate", "validating")])
+def test_the_manifests_ask_for_the_stored_version_of_every_kind_at_its_path(task: Task, file: str) -> None:
+    manifest = yaml.safe_load((MANIFESTS / f"{file}.yaml").read_text(encoding="utf-8"))
+    asked_for = [
+        (webhook["clientConfig"]["service"]["path"], rule["apiGroups"], rule["apiVersions"], rule["resources"])
+        for webhook in manifest["webhooks"]
+        for rule in webhook["rules"]
+    ]
+    assert asked_for == [(path(task, kind), [kind.group], [kind.versions[-1]], [kind.plural]) for kind in KINDS]
+    assert len({webhook["name"] for webhook in manifest["webhooks"]}) == len(KINDS)
+    but_for_whom = [
+        {name: value for name, value in webhook.items() if name not in ("name", "clientConfig", "rules")}
+        for webhook in manifest["webhooks"]
+    ]
+    assert but_for_whom == [but_for_whom[0]] * len(KINDS), "one kind is as well kept as the other"
 
 
 def test_an_object_is_defaulted_by_a_patch() -> None:
@@ -74,6 +97,42 @@ def test_a_refusal_is_the_api_servers_own_invalid(bad: Bad) -> None:
     told = bad.errors[0] if len(bad.errors) == 1 else f"[{', '.join(bad.errors)}]"
     assert status["message"] == f'Memcached.memcached.c5c3.io "{bad.name}" is invalid: {told}'
     assert [f"{cause['field']}: {cause['message']}" for cause in status["details"]["causes"]] == bad.errors
+
+
+def test_a_cluster_is_defaulted_by_a_patch() -> None:
+    steps = patch(answer("mutate", asked(kind=CLUSTER)))
+    filled = ("shards", "replicasPerShard", "memcached", "proxy")
+    assert {step["path"] for step in steps} == {f"/spec/{name}" for name in filled}
+
+
+@pytest.mark.parametrize("bad", BAD_CLUSTERS, ids=lambda bad: bad.errors[0].partition(": ")[0])
+def test_a_refusal_of_a_cluster_is_the_api_servers_own_invalid(bad: BadCluster) -> None:
+    response = answer("validate", asked(kind=CLUSTER, object=bad.manifest, name=bad.name))
+    status = response["status"]
+    assert (response["allowed"], status["code"], status["reason"]) == (False, 422, "Invalid")
+    assert status["message"].startswith(f'MemcachedCluster.memcached.c5c3.io "{bad.name}" is invalid: ')
+    assert {name: status["details"][name] for name in ("name", "group", "kind")} == {
+        "name": bad.name,
+        "group": "memcached.c5c3.io",
+        "kind": "MemcachedCluster",
+    }
+    assert [f"{cause['field']}: {cause['message']}" for cause in status["details"]["causes"]] == bad.errors
+
+
+def test_on_update_a_cluster_is_held_against_the_old_one() -> None:
+    old = {"metadata": {"name": "cache"}, "spec": {"shards": 6}}
+    update = asked(kind=CLUSTER, operation="UPDATE", object={**old, "spec": {"shards": 3}}, oldObject=old)
+    response = answer("validate", update)
+    assert response["allowed"]
+    assert response["warnings"] == ["spec.shards: from 6 to 3: the last shards' keys are lost"]
+
+
+def test_the_operators_policy_holds_for_a_cluster() -> None:
+    bare = asked(kind=CLUSTER, object={"metadata": {"name": "cache"}, "spec": {"proxy": {"twemproxy": {}}}})
+    assert not answer("validate", bare)["allowed"]
+    provided = Reviewer(ClusterPolicy(twemproxy_image="registry.example.com/twemproxy:0.5.0"))
+    told = msgspec.json.decode(provided.review("validate", msgspec.json.encode(bare)))
+    assert told["response"]["allowed"]
 
 
 def test_a_warning_comes_with_an_answer() -> None:
@@ -132,9 +191,12 @@ def test_odd_input_is_denied_and_told_why(task: Task, review: Json, uid: str, wo
     assert words in response["status"]["message"]
 
 
-@given(st.sampled_from(TASKS), odd_objects() | JSON, odd_objects() | JSON, st.sampled_from(["CREATE", "UPDATE"]))
-def test_every_object_gets_an_answer(task: Task, new: Json, old: Json, operation: str) -> None:
-    response = answer(task, asked(operation=operation, object=new, oldObject=old))
+ODD = odd_objects() | odd_clusters() | JSON
+
+
+@given(st.sampled_from(TASKS), st.sampled_from([MEMCACHED, CLUSTER]), ODD, ODD, st.sampled_from(["CREATE", "UPDATE"]))
+def test_every_object_gets_an_answer(task: Task, kind: Json, new: Json, old: Json, operation: str) -> None:
+    response = answer(task, asked(kind=kind, operation=operation, object=new, oldObject=old))
     assert response["uid"] == "u-1"
     assert isinstance(response["allowed"], bool)
 

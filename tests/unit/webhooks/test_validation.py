@@ -281,6 +281,43 @@ def test_the_end_of_autoscaling_tells_the_size_that_follows() -> None:
     assert warnings({"replicasFrom": {"kind": "Deployment", "name": "a"}}, old) == []
 
 
+# --- A size beside replicasFrom, which memop writes there itself
+
+FOLLOW: Json = {"replicasFrom": {"kind": "Deployment", "name": "web"}}
+SECOND_SIZE = "spec.replicas: Forbidden: replicasFrom decides the number of pods: remove replicas or replicasFrom"
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "refused"),
+    [
+        ({"replicas": 3, **FOLLOW}, None, True),
+        ({**FOLLOW}, None, False),
+        ({"replicas": 3, **FOLLOW}, {**FOLLOW}, True),
+        ({"replicas": 4, **FOLLOW}, {"replicas": 3, **FOLLOW}, True),
+        ({"replicas": 3, **FOLLOW, "image": "memcached:1.6.38"}, {"replicas": 3, **FOLLOW}, False),
+        ({"replicas": 3, "replicasFrom": {"kind": "StatefulSet", "name": "web"}}, {"replicas": 3, **FOLLOW}, False),
+        ({**FOLLOW}, {"replicas": 3, **FOLLOW}, False),
+        ({"replicas": 3, **FOLLOW}, {"replicas": 3}, False),
+        ({"replicas": 4, **FOLLOW}, {"replicas": 3}, True),
+        ({"replicas": 4}, {"replicas": 3, **FOLLOW}, False),
+        ({"replicas": 70, **FOLLOW}, {"replicas": 70}, False),
+    ],
+)
+def test_a_size_is_refused_where_a_manifest_gives_one_beside_replicas_from(new: Json, old: Json, refused: bool) -> None:
+    assert errors(memcached(new), None if old is None else memcached(old)) == ([SECOND_SIZE] if refused else [])
+
+
+def test_the_size_that_memop_wrote_is_no_fault_of_a_stored_spec() -> None:
+    assert effective({"replicas": 3, **FOLLOW}).errors == []
+
+
+def test_a_size_that_is_left_when_replicas_from_comes_is_warned_of() -> None:
+    words = "spec.replicas: replicasFrom decides the number of pods from now on: leave it out of the manifest"
+    both = {"replicas": 3, **FOLLOW}
+    assert warnings(both, {"replicas": 3}) == [words]
+    assert warnings(both, both) == warnings(FOLLOW, both) == warnings(FOLLOW, {"replicas": 3}) == []
+
+
 # --- However much is sent
 
 LONG = MAX_SPEC // 8

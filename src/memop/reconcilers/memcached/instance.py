@@ -50,7 +50,7 @@ class Instance:
 
 
 def own_replicas(spec: MemcachedSpec) -> int | None:
-    """The size that the manifest itself names; None where an autoscaler or another workload decides."""
-    if spec.enabled_autoscaling is not None or spec.replicas_from is not None:
+    """The size in the spec; None where an autoscaler decides it, or replica sync has yet to write it there."""
+    if spec.enabled_autoscaling is not None or (spec.replicas is None and spec.replicas_from is not None):
         return None
     return DEFAULT_REPLICAS if spec.replicas is None else spec.replicas

@@ -1,27 +1,22 @@
 """Metrics for Prometheus: the exporter beside memcached, and the ServiceMonitor that has it scraped."""
 
 from memop.api.memcached import Monitoring
+from memop.reconcilers import pods
 from memop.reconcilers.memcached.instance import Instance
 from memop.reconcilers.memcached.labels import metadata, selector
-from memop.reconcilers.memcached.ports import CLIENT_PORT, LOOPBACK_PORT, METRICS_PORT, container_ports
+from memop.reconcilers.memcached.ports import CLIENT_PORT, LOOPBACK_PORT
 from memop.reconcilers.memcached.security import sidecar_security_context
 from memop.reconcilers.objects import Json
 
 
 def exporter(instance: Instance, monitoring: Monitoring) -> Json:
     """The sidecar. It has no certificate, so with TLS it asks where memcached speaks plain text to the pod alone."""
-    port = CLIENT_PORT if instance.spec.enabled_tls is None else LOOPBACK_PORT
-    container: Json = {
-        "name": "exporter",
-        "image": instance.exporter_image,
-        "command": [],
-        "args": [f"--memcached.address=127.0.0.1:{port}"],
-        "ports": container_ports({"metrics": METRICS_PORT}),
-        "securityContext": sidecar_security_context(instance),
-    }
-    if monitoring.exporter_resources:
-        container["resources"] = monitoring.exporter_resources
-    return container
+    return pods.exporter(
+        instance.exporter_image,
+        CLIENT_PORT if instance.spec.enabled_tls is None else LOOPBACK_PORT,
+        sidecar_security_context(instance),
+        monitoring.exporter_resources,
+    )
 
 
 def service_monitor(instance: Instance) -> Json | None:

@@ -7,13 +7,13 @@ must not be is left out, what can be built is built, and the status tells of all
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
 import msgspec
 from pydantic import ValidationError
 
 from memop.api.memcached import MemcachedSpec
 from memop.informers.store import StoreReader
+from memop.reconcilers.live import LiveCondition, Rollout, read_status
 from memop.reconcilers.memcached.instance import RESTART_TRIGGER, SECRET_HASH, Instance, Options, own_replicas
 from memop.reconcilers.objects import Live
 from memop.refs import Key, Resource
@@ -21,52 +21,6 @@ from memop.webhooks.validation import Policy, effective
 
 PAUSED = "memcached.c5c3.io/paused"
 MAX_SPECS = 256  # that are kept read: most pools are of few shapes
-
-T = TypeVar("T")
-D = TypeVar("D")
-
-
-class WorkloadCondition(msgspec.Struct, frozen=True, gc=False):
-    """What is read of a condition of a workload."""
-
-    type: str = ""
-    status: str = ""
-    message: str = ""
-
-
-class Rollout(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of a workload's status that says how far it is; counts of pods."""
-
-    observed_generation: int = 0
-    replicas: int = 0
-    updated_replicas: int = 0
-    ready_replicas: int = 0
-    conditions: list[WorkloadCondition] = []
-
-    @property
-    def refusal(self) -> str:
-        """Why the API server refuses pods (quota, Pod Security …), in its words; a StatefulSet does not tell."""
-        failures = (c.message for c in self.conditions if (c.type, c.status) == ("ReplicaFailure", "True"))
-        return next(failures, "")
-
-
-class LiveCondition(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """What is read of a condition in a CR's status; whoever wrote it, nothing is asked of its words."""
-
-    type: str = ""
-    status: str = ""
-    reason: str = ""
-    last_transition_time: str = ""
-
-
-class _LiveStatus(msgspec.Struct, frozen=True, rename="camel"):
-    observed_generation: int = 0
-    conditions: list[LiveCondition] = []
-
-
-class _OddStatus(msgspec.Struct, frozen=True, rename="camel"):
-    observed_generation: msgspec.Raw = msgspec.Raw(b"0")
-    conditions: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +97,7 @@ def observe(
         workload = None
     if before is not None and (before.cr, before.workload) == (cr, workload):
         return before
-    told = _told(cr.status)
+    told = read_status(cr.status)
     return Observed(
         cr=cr,
         conditions=told.conditions,
@@ -180,23 +134,3 @@ def _instance(key: Key, spec: MemcachedSpec, options: Options, restart_trigger: 
         default_uid=options.default_uid,
         cluster_domain=options.cluster_domain,
     )
-
-
-def _told(status: bytes) -> _LiveStatus:
-    """What the status says, without what cannot be read of it: memop writes it anew, and must get as far as that."""
-    try:
-        return msgspec.json.decode(status, type=_LiveStatus)
-    except msgspec.ValidationError:
-        odd = _read(status, _OddStatus, _OddStatus())
-    conditions = (_read(raw, LiveCondition, None) for raw in _read(odd.conditions, list[msgspec.Raw], []))
-    return _LiveStatus(
-        observed_generation=_read(odd.observed_generation, int, 0),
-        conditions=[condition for condition in conditions if condition is not None],
-    )
-
-
-def _read(raw: bytes | msgspec.Raw, type_: type[T], otherwise: D) -> T | D:
-    try:
-        return msgspec.json.decode(raw, type=type_)
-    except msgspec.ValidationError:
-        return otherwise

@@ -1,13 +1,12 @@
 """The ports of a pod."""
 
 from memop.api.memcached import MemcachedSpec
-from memop.reconcilers.objects import Json
+from memop.reconcilers.pods import METRICS_PORT
 
 CLIENT_PORT = 11211
 TLS_PORT = 11212
 # In plain text and on the pod's loopback alone, for the exporter: memcached's other listeners speak TLS.
 LOOPBACK_PORT = 11213
-METRICS_PORT = 9150
 
 
 def memcached_ports(spec: MemcachedSpec) -> dict[str, int]:
@@ -24,7 +23,3 @@ def open_ports(spec: MemcachedSpec) -> dict[str, int]:
     if spec.enabled_monitoring is not None:
         ports["metrics"] = METRICS_PORT
     return ports
-
-
-def container_ports(ports: dict[str, int]) -> list[Json]:
-    return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()]

@@ -3,28 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from memop.api.conditions import Problem
 from memop.clock import Clock, rfc3339
 from memop.controller import Done
 from memop.errors import NamespaceTerminating
-from memop.events import ObjectReference, Recorder
+from memop.events import Recorder
 from memop.informers.informer import Informer
 from memop.informers.store import Cause
 from memop.metrics import OperatorMetrics
 from memop.reconcilers.apply import Applier, Child
 from memop.reconcilers.memcached import children as builders
 from memop.reconcilers.memcached.instance import Instance, Options
-from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.observe import Observed, observe
-from memop.reconcilers.memcached.status import Event, Problem, events, status
+from memop.reconcilers.memcached.status import status
 from memop.reconcilers.memcached.tls import secret_name as certificate_secret
 from memop.reconcilers.memcached.workload import secret_names
 from memop.reconcilers.objects import Json, Live
+from memop.reconcilers.report import contests, done, record, repairs, turns
 from memop.reconcilers.secrets import Secret, SecretReader, secret_hash
 from memop.refs import CERTIFICATES, MEMCACHEDS, Key, Resource
 
 FIELD_MANAGER = "memop-memcached"
-# A stranger's object carries no label of ours, so no watch tells when it goes.
-CONFLICT_RECHECK_SECONDS = 15.0
 
 
 class MemcachedReconciler:
@@ -75,13 +74,13 @@ class MemcachedReconciler:
             try:
                 if wanted is not None:
                     first = not observed.told_generation
-                    children = await self._applier.children(observed.cr, wanted, selector(key), first=first)
+                    children = await self._applier.children(observed.cr, wanted, first=first)
                 elif observed.workload is None:  # nobody puts our labels back now, and the cache needs them
                     found = await self._find(observed)
             except NamespaceTerminating:
                 return Done()
             await self._tell(observed, children, problems, found)
-            return _next(children, self._secrets.due(key))
+            return done(children, self._secrets.due(key))
 
     async def _find(self, observed: Observed) -> Live | None:
         kinds = self._workloads if observed.instance is None else (observed.instance.workload,)
@@ -113,15 +112,12 @@ class MemcachedReconciler:
         problems = [*problems, *(child.problem for child in children if child.problem)]
         unserved = self._applier.unserved(acted_on.cr.key.namespace)
         after = status(observed, problems, unserved=unserved, now=rfc3339(self._clock.now()))
-        news = [*repairs(observed, children), *contests(children)]
+        news = contests(children)
+        if observed.told_generation == observed.cr.generation:
+            news += repairs(observed.conditions, children)
         if await self._applier.status(observed.cr, after):
-            news += events(observed, after)
-        cr = observed.cr
-        about = ObjectReference(
-            MEMCACHEDS.api_version, MEMCACHEDS.kind, cr.key.namespace, cr.key.name, cr.uid, str(cr.resource_version)
-        )
-        for event in news:
-            self._events.record(about, event.type, event.reason, event.message)
+            news += turns(observed.conditions, after)
+        record(news, self._events, observed.cr, MEMCACHEDS)
 
 
 def decide(
@@ -159,39 +155,3 @@ def _missing(names: Sequence[str], instance: Instance) -> str:
         for name in names
     )
     return f"no Secret {which}: running pods stay as they are, and new ones wait for it"
-
-
-def repairs(observed: Observed, children: Sequence[Child]) -> list[Event]:
-    """What was put back although neither the spec had changed since the status last told of it, nor trouble ended."""
-    told = {condition.type: condition.reason for condition in observed.conditions}
-    sound = told.get("Degraded") in ("Degraded", "NotDegraded") and "Paused" not in told
-    if observed.told_generation != observed.cr.generation or not sound:
-        return []
-    return [
-        Event("Normal", "DriftRepaired", f"{child.kind} {child.name}: {child.changed}; put back")
-        for child in children
-        if child.result in ("created", "updated") and child.foreign
-    ]
-
-
-def contests(children: Sequence[Child]) -> list[Event]:
-    """What was applied and did not stay so."""
-    why = "an admission webhook or policy changes it as it is applied; memop tries again ever more rarely"
-    return [
-        Event("Warning", "Contested", f"{child.kind} {child.name}: {child.changed}; {why}")
-        for child in children
-        if child.result == "contested" and child.changed
-    ]
-
-
-def _next(children: Sequence[Child], secrets_due: float | None) -> Done:
-    pauses = [child.again for child in children if child.again is not None]
-    if any(child.result == "conflict" for child in children):
-        pauses.append(CONFLICT_RECHECK_SECONDS)
-    if not pauses:
-        for child in children:
-            if child.error is not None:
-                raise child.error
-    if secrets_due is not None:
-        pauses.append(secrets_due)
-    return Done(after=min(pauses, default=None))

@@ -1,17 +1,14 @@
-"""The status of a `Memcached`: observed → fields and conditions, and the events that tell of their changes."""
+"""The status of a `Memcached`: observed → fields and conditions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from memop.api.conditions import DesiredCondition, merge_conditions
+from memop.api.conditions import DesiredCondition, Problem, merge_conditions
 from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.observe import Observed
-from memop.reconcilers.memcached.ports import CLIENT_PORT, METRICS_PORT
+from memop.reconcilers.memcached.ports import CLIENT_PORT
 from memop.reconcilers.objects import Json
+from memop.reconcilers.pods import METRICS_PORT
 from memop.refs import SERVICE_MONITORS, STATEFUL_SETS
-
-Problem = tuple[str, str]
-"""A condition's reason and message."""
 
 
 def status(observed: Observed, problems: Sequence[Problem], *, unserved: Mapping[str, str], now: str) -> Json:
@@ -27,7 +24,6 @@ def status(observed: Observed, problems: Sequence[Problem], *, unserved: Mapping
         for type_, holds, reason, message in (
             *_conditions(observed, problems, desired=desired, ready=ready),
             *_monitoring(observed, unserved),
-            *_following(observed),
         )
     ]
     result: Json = {
@@ -87,13 +83,6 @@ def _monitoring(observed: Observed, unserved: Mapping[str, str]) -> Iterable[tup
         yield "MonitoringReady", True, "MonitoringReady", f"each pod has an exporter on port {METRICS_PORT}"
 
 
-def _following(observed: Observed) -> Iterable[tuple[str, bool, str, str]]:
-    """Whether the size follows another workload's, where it is to."""
-    if observed.instance is not None and observed.instance.spec.replicas_from is not None:
-        message = "this version of memop does not follow spec.replicasFrom: the size stays as it is"
-        yield "ReplicasSynced", False, "NotFollowed", message
-
-
 def _progress(observed: Observed, desired: int) -> str:
     """What the rollout waits for; empty when it is complete."""
     workload, rollout = observed.workload, observed.rollout
@@ -105,29 +94,3 @@ def _progress(observed: Observed, desired: int) -> str:
     if rollout.updated_replicas < desired or rollout.replicas != desired:
         return f"{rollout.updated_replicas} of {desired} pods updated, {rollout.replicas} in all"
     return ""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    type: str  # Normal | Warning
-    reason: str
-    message: str
-
-
-def events(observed: Observed, after: Json) -> list[Event]:
-    """What the new status changes and people want to be told of: trouble, readiness, pausing."""
-    before = {condition.type: (condition.status, condition.reason) for condition in observed.conditions}
-    told = []
-    for condition in after["conditions"]:
-        type_, holds, reason = condition["type"], condition["status"], condition["reason"]
-        if before.get(type_) == (holds, reason):
-            continue
-        if type_ == "MonitoringReady" and holds == "False":
-            told.append(Event("Warning", reason, condition["message"]))
-        if holds != "True":
-            continue
-        if type_ == "Degraded" and reason != "Degraded":
-            told.append(Event("Warning", reason, condition["message"]))
-        elif type_ in ("Ready", "Paused"):
-            told.append(Event("Normal", reason, condition["message"]))
-    return told

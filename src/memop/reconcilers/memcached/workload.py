@@ -1,17 +1,15 @@
 """The pods of a pool, and what makes them: a Deployment, or a StatefulSet where pods keep their names."""
 
-from collections.abc import Iterable
-from typing import Literal
-
 from memop.api.memcached import RESERVED_POD_ANNOTATIONS, RESERVED_POD_LABELS, MemcachedSpec
 from memop.reconcilers.memcached import sasl, tls
 from memop.reconcilers.memcached.instance import RESTART_TRIGGER, SECRET_HASH, Instance
 from memop.reconcilers.memcached.labels import metadata, selector, workload_labels
 from memop.reconcilers.memcached.memory import resources
 from memop.reconcilers.memcached.monitoring import exporter
-from memop.reconcilers.memcached.ports import container_ports, memcached_ports
+from memop.reconcilers.memcached.ports import memcached_ports
 from memop.reconcilers.memcached.security import container_security_context, pod_security_context
-from memop.reconcilers.objects import INSTANCE_LABEL, NAME_LABEL, Json
+from memop.reconcilers.objects import Json
+from memop.reconcilers.pods import ISOLATION, anti_affinity, container_ports, each_once, placement
 from memop.refs import STATEFUL_SETS
 
 _PROBE: Json = {
@@ -62,13 +60,11 @@ def secret_names(instance: Instance) -> list[str]:
 def pod_template(instance: Instance) -> Json:
     spec = instance.spec
     pod: Json = {
-        "automountServiceAccountToken": False,
-        "hostNetwork": False,
-        "hostPID": False,
-        "hostIPC": False,
+        **ISOLATION,
         "securityContext": pod_security_context(instance),
         "containers": [_memcached(instance)],
-        **_scheduling(instance),
+        **_spread(instance),
+        **placement(spec),
     }
     if spec.enabled_monitoring is not None:
         pod["containers"].append(exporter(instance, spec.enabled_monitoring))
@@ -80,9 +76,6 @@ def pod_template(instance: Instance) -> Json:
         pod["volumes"] = volumes
     if (shutdown := spec.enabled_graceful_shutdown) is not None:
         pod["terminationGracePeriodSeconds"] = shutdown.termination_grace_period_seconds
-    pull_secrets = _each_once(spec.image_pull_secrets, "name")
-    if pull_secrets:
-        pod["imagePullSecrets"] = pull_secrets
     return {"metadata": _pod_metadata(instance), "spec": pod}
 
 
@@ -101,33 +94,16 @@ def _pod_metadata(instance: Instance) -> Json:
     return result
 
 
-def _scheduling(instance: Instance) -> Json:
-    """Where pods may run, and before whom."""
-    spec, high_availability = instance.spec, instance.spec.high_availability
-    result: Json = {}
-    if high_availability is not None:
-        result["affinity"] = {"podAntiAffinity": _anti_affinity(instance, high_availability.anti_affinity_preset)}
-        constraints = high_availability.topology_spread_constraints
-        if constraints:
-            result["topologySpreadConstraints"] = _each_once(constraints, "topologyKey", "whenUnsatisfiable")
-    if spec.node_selector:
-        result["nodeSelector"] = dict(spec.node_selector)
-    if spec.tolerations:
-        result["tolerations"] = spec.tolerations
-    if spec.priority_class_name:
-        result["priorityClassName"] = spec.priority_class_name
+def _spread(instance: Instance) -> Json:
+    """How pods keep away from each other."""
+    high_availability = instance.spec.high_availability
+    if high_availability is None:
+        return {}
+    term = anti_affinity(selector(instance.key), high_availability.anti_affinity_preset)
+    result: Json = {"affinity": {"podAntiAffinity": term}}
+    if constraints := high_availability.topology_spread_constraints:
+        result["topologySpreadConstraints"] = each_once(constraints, "topologyKey", "whenUnsatisfiable")
     return result
-
-
-def _anti_affinity(instance: Instance, preset: Literal["soft", "hard"]) -> Json:
-    labels = selector(instance.key)
-    term = {
-        "topologyKey": "kubernetes.io/hostname",
-        "labelSelector": {"matchLabels": {name: labels[name] for name in (NAME_LABEL, INSTANCE_LABEL)}},
-    }
-    if preset == "hard":
-        return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
-    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
 
 
 def _memcached(instance: Instance) -> Json:
@@ -164,16 +140,3 @@ def arguments(spec: MemcachedSpec) -> list[str]:
         *(tls.arguments(spec.enabled_tls) if spec.enabled_tls else []),
         *config.extra_args,
     ]
-
-
-def _each_once(items: Iterable[Json], *keys: str) -> list[Json]:
-    """The items of a list that merges by `keys`, the first of each: server-side apply refuses another.
-
-    An item that lacks one of them is left out.
-    """
-    found: dict[tuple[str, ...], Json] = {}
-    for item in items:
-        key = tuple(item.get(name) or "" for name in keys)
-        if all(key):
-            found.setdefault(key, item)
-    return list(found.values())

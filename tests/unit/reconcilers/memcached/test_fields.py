@@ -20,6 +20,7 @@ from memop.webhooks.validation import validate
 from tests.support import specs
 from tests.unit.reconcilers.memcached.instances import instance
 from tests.unit.reconcilers.memcached.test_golden import REWRITE
+from tests.unit.reconcilers.sync.test_status import source, verdict, workloads
 
 Json = Any
 Row = tuple[str, str, str]  # field, kind, path
@@ -43,6 +44,7 @@ AROUND: dict[str, dict[str, Json]] = {
     "security.tls.issuerRef.": {"security.tls.certificateSecretRef": ABSENT, "security.tls.issuerRef.name": "ca"},
     "security.networkPolicy.": {"security.networkPolicy.enabled": True},
     "autoscaling.": {"autoscaling.enabled": True, "autoscaling.maxReplicas": 5, "resources.requests.cpu": "1"},
+    "replicasFrom.": {"replicasFrom.kind": "Deployment", "replicasFrom.name": "web"},
 }
 CPU = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "1"}}}
 SPREAD = {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
@@ -98,6 +100,10 @@ SAMPLES: dict[str, tuple[Json, Json]] = {
     "service.publishNotReadyAddresses": (False, True),
     "podIdentity": ("Ephemeral", "Stable"),
     "replicasFrom": (ABSENT, {"kind": "Deployment", "name": "web"}),
+    "replicasFrom.kind": ("Deployment", "StatefulSet"),
+    "replicasFrom.name": ("web", "other"),
+    "replicasFrom.min": (0, 1),
+    "replicasFrom.max": (64, 5),
     "nodeSelector": (ABSENT, {"disk": "ssd"}),
     "tolerations": (ABSENT, [{"operator": "Exists"}]),
     "priorityClassName": (ABSENT, "high"),
@@ -106,14 +112,6 @@ SAMPLES: dict[str, tuple[Json, Json]] = {
     "podAnnotations": (ABSENT, {"mesh/inject": "false"}),
 }
 BLOCKS = {"highAvailability", "monitoring.serviceMonitor", "security.tls.issuerRef", "replicasFrom"}
-# Fields that no function takes yet: replica sync is to look the size up by them, and give it to the builders.
-UNTAKEN: dict[str, tuple[Json, Json]] = {
-    "replicasFrom.kind": ("Deployment", "StatefulSet"),
-    "replicasFrom.name": ("web", "other"),
-    "replicasFrom.min": (0, 1),
-    "replicasFrom.max": (64, 5),
-}
-AROUND["replicasFrom."] = {"replicasFrom.kind": "Deployment", "replicasFrom.name": "web"}
 
 
 def fields() -> list[str]:
@@ -143,10 +141,24 @@ def table(identity: str = "Ephemeral") -> list[Row]:
 def effects(field: str, values: tuple[Json, Json], identity: str = "Ephemeral") -> list[tuple[str, str]]:
     """Kind and path of what a change from the first value to the second changes."""
     before, after = (
-        {child["kind"]: child for child in children(instance(spec))} for spec in samples(field, values, identity)
+        {body["kind"]: body for body in (*children(instance(spec)), *followed(spec))}
+        for spec in samples(field, values, identity)
     )
     kinds = [*before, *(kind for kind in after if kind not in before)]
     return [(kind, path) for kind in kinds for path in changed(before.get(kind, ABSENT), after.get(kind, ABSENT))]
+
+
+# What a pool may follow, small and large.
+SIZES = {("Deployment", "web"): (0, 9), ("StatefulSet", "web"): (3, 4), ("Deployment", "other"): (5, 6)}
+
+
+def followed(spec: Json) -> Iterator[Json]:
+    """What replica sync writes, the sizes for small and for large workloads as one."""
+    sizes = []
+    for number in range(2):
+        known = [(kind, source(name, pods[number])) for (kind, name), pods in SIZES.items()]
+        sizes.append(verdict(workloads(*known), spec).size)
+    yield {"kind": "Memcached", "spec": {"replicas": sizes} if any(size is not None for size in sizes) else {}}
 
 
 def samples(field: str, values: tuple[Json, Json], identity: str = "Ephemeral") -> tuple[Json, Json]:
@@ -213,17 +225,12 @@ def page() -> str:
         "|---|---|---|",
         *(f"| `{field}` | {kind} | {f'`{path}`' if path else ''} |" for field, kind, path in table()),
         "",
-        f"Not taken by anything yet: {', '.join(f'`{field}`' for field in UNTAKEN)}.",
-        "",
     ]
     return "\n".join(lines)
 
 
 @pytest.mark.parametrize("field", fields())
 def test_every_field_has_a_sample_and_an_effect(field: str) -> None:
-    if field in UNTAKEN:
-        assert effects(field, UNTAKEN[field]) == [], "something takes it now: it belongs into SAMPLES"
-        return
     assert field in SAMPLES, "a new field: say by two values in SAMPLES what it changes"
     assert effects(field, SAMPLES[field]) != [], "changes nothing: does any builder read it?"
 
@@ -234,7 +241,7 @@ def test_the_presence_of_a_block_has_an_effect_where_it_is_said_to_mean_somethin
 
 
 def test_every_sample_is_of_a_field() -> None:
-    assert SAMPLES.keys() | UNTAKEN.keys() == {*fields(), *BLOCKS}
+    assert SAMPLES.keys() == {*fields(), *BLOCKS}
 
 
 def test_the_fields_are_those_of_the_crd() -> None:
@@ -251,9 +258,9 @@ def test_the_fields_are_those_of_the_crd() -> None:
     assert set(walk(version["schema"]["openAPIV3Schema"]["properties"]["spec"], "")) == leaves
 
 
-@pytest.mark.parametrize("field", sorted(SAMPLES | UNTAKEN))
+@pytest.mark.parametrize("field", sorted(SAMPLES))
 def test_the_samples_are_specs_that_admission_takes(field: str) -> None:
-    for spec in samples(field, {**SAMPLES, **UNTAKEN}[field]):
+    for spec in samples(field, SAMPLES[field]):
         assert validate({"metadata": {"name": "cache"}, "spec": spec}).errors == []
 
 

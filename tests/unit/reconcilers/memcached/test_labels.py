@@ -2,7 +2,7 @@
 
 import pytest
 
-from memop.reconcilers.memcached.labels import image_tag
+from memop.reconcilers.pods import image_tag
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 from memop.client import Page
 from memop.controller import Done
 from memop.errors import BadResponse, Conflict, Forbidden, NamespaceTerminating, NotFound, Unreachable
-from memop.events import ObjectReference
 from memop.informers.informer import Informer
 from memop.metrics import InformerMetrics, OperatorMetrics
 from memop.reconcilers.apply import Applier
@@ -33,6 +32,7 @@ from memop.refs import (
     SERVICES,
     STATEFUL_SETS,
     Key,
+    ObjectReference,
     Resource,
 )
 from tests.unit.reconcilers.fields_v1 import fields_v1

@@ -8,11 +8,13 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from memop.informers.store import Store
+from memop.reconcilers.live import LiveCondition
 from memop.reconcilers.memcached.instance import Options
 from memop.reconcilers.memcached.metrics import InstanceCollector
-from memop.reconcilers.memcached.observe import LiveCondition, Observed, observe
-from memop.reconcilers.memcached.status import events, status
+from memop.reconcilers.memcached.observe import Observed, observe
+from memop.reconcilers.memcached.status import status
 from memop.reconcilers.objects import Live, decoder
+from memop.reconcilers.report import turns
 from memop.refs import DEPLOYMENTS, STATEFUL_SETS, Key
 from tests.unit.reconcilers.memcached.instances import KEY, memcached
 
@@ -139,12 +141,14 @@ def test_a_spec_that_cannot_be_read_is_said_and_not_guessed() -> None:
 def test_events_tell_of_changes_and_of_nothing_else() -> None:
     starting = seen(memcached({"replicas": 2}))
     first = status(starting, [("ObjectConflict", "theirs")], unserved={}, now=NOW)
-    assert [(e.type, e.reason, e.message) for e in events(starting, first)] == [("Warning", "ObjectConflict", "theirs")]
+    assert [(e.type, e.reason, e.message) for e in turns(starting.conditions, first)] == [
+        ("Warning", "ObjectConflict", "theirs")
+    ]
     told = seen(memcached({"replicas": 2}, status=first), deployment(**FULL))
-    assert events(told, first) == []
+    assert turns(told.conditions, first) == []
     second = status(told, [], unserved={}, now=LATER)
-    assert [(e.type, e.reason) for e in events(told, second)] == [("Normal", "MemcachedReady")]
-    assert events(seen(memcached(status=second)), second) == []
+    assert [(e.type, e.reason) for e in turns(told.conditions, second)] == [("Normal", "MemcachedReady")]
+    assert turns(seen(memcached(status=second)).conditions, second) == []
 
 
 READY_CONDITION = {"type": "Ready", "status": "True", "reason": "MemcachedReady", "lastTransitionTime": NOW}
@@ -178,7 +182,7 @@ def test_an_odd_status_is_read_as_far_as_it_goes_and_written_anew(
     told = status(observed, [], unserved={}, now=LATER)
     assert conditions(told)["Ready"] == READY
     assert all(condition["lastTransitionTime"] in (NOW, LATER) for condition in told["conditions"])
-    events(observed, told)
+    turns(observed.conditions, told)
 
 
 def test_a_cr_that_cannot_be_observed_takes_no_other_from_the_metrics() -> None:
@@ -252,12 +256,5 @@ def test_monitoring_ready_is_there_where_it_applies(
     observed = seen(memcached(spec))
     told = status(observed, [], unserved=unserved, now=NOW)
     assert conditions(told).get("MonitoringReady") == expected
-    news = [event.reason for event in events(observed, told) if event.reason != "Degraded"]
+    news = [event.reason for event in turns(observed.conditions, told) if event.reason != "Degraded"]
     assert news == ([expected[1]] if expected and expected[0] == "False" else [])
-
-
-def test_a_size_that_is_not_followed_is_said() -> None:
-    source = {"kind": "Deployment", "name": "shop"}
-    told = status(seen(memcached({"replicasFrom": source}), deployment(**FULL)), [], unserved={}, now=NOW)
-    assert conditions(told)["ReplicasSynced"] == ("False", "NotFollowed")
-    assert conditions(told)["Ready"] == READY

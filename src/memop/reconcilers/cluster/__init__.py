@@ -1,0 +1,1 @@
+"""`MemcachedCluster`: pools of memcached pods behind a proxy with one Service."""

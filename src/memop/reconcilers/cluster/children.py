@@ -1,0 +1,44 @@
+"""All that a cluster wants, in the order in which it is to be applied."""
+
+from collections.abc import Iterator
+
+from memop.api.memcached_cluster import MAX_COPIES
+from memop.reconcilers.cluster.config import config_map
+from memop.reconcilers.cluster.disruption import pod_disruption_budget
+from memop.reconcilers.cluster.instance import Instance, pool_name
+from memop.reconcilers.cluster.monitoring import service_monitor
+from memop.reconcilers.cluster.pool import pools
+from memop.reconcilers.cluster.service import service
+from memop.reconcilers.cluster.workload import deployment
+from memop.reconcilers.objects import Json
+from memop.refs import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    MEMCACHEDS,
+    POD_DISRUPTION_BUDGETS,
+    SERVICE_MONITORS,
+    SERVICES,
+)
+
+KINDS = (MEMCACHEDS, CONFIG_MAPS, DEPLOYMENTS, SERVICES, POD_DISRUPTION_BUDGETS)
+OPTIONAL_KINDS = (SERVICE_MONITORS,)
+
+
+def children(instance: Instance) -> list[Json]:
+    """Apply bodies without owner reference. Proxies come after what they need: servers to ask, and their config."""
+    monitor = service_monitor(instance)
+    return [
+        *pools(instance),
+        service(instance),
+        config_map(instance),
+        deployment(instance),
+        pod_disruption_budget(instance),
+        *([monitor] if monitor else []),
+    ]
+
+
+def names(cluster: str) -> Iterator[str]:
+    """All that a child may be called."""
+    yield cluster
+    yield f"{cluster}-proxy"
+    yield from (pool_name(cluster, copy) for copy in range(MAX_COPIES))

@@ -1,0 +1,84 @@
+"""The proxies' Deployment."""
+
+from memop.api.memcached import RESERVED_POD_LABELS
+from memop.api.memcached_cluster import RESERVED_PROXY_ANNOTATIONS
+from memop.reconcilers import pods
+from memop.reconcilers.cluster.config import PROXIES, config_hash
+from memop.reconcilers.cluster.instance import CONFIG_HASH, RESTART_TRIGGER, Instance
+from memop.reconcilers.cluster.labels import metadata, proxy_labels, proxy_selector
+from memop.reconcilers.cluster.topology import PORT
+from memop.reconcilers.objects import Json
+from memop.refs import DEPLOYMENTS
+
+_RESOURCES: Json = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+
+
+def deployment(instance: Instance) -> Json:
+    return {
+        "apiVersion": DEPLOYMENTS.api_version,
+        "kind": DEPLOYMENTS.kind,
+        "metadata": {**metadata(instance, instance.proxy_name), "labels": proxy_labels(instance)},
+        "spec": {
+            "replicas": instance.spec.proxy.replicas,
+            "paused": False,
+            "selector": {"matchLabels": proxy_selector(instance.key)},
+            # One after the other, and a new one is there before an old one goes.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": pod_template(instance),
+        },
+    }
+
+
+def pod_template(instance: Instance) -> Json:
+    proxy, labels = instance.spec.proxy, proxy_selector(instance.key)
+    module = PROXIES[proxy.kind]
+    uid = module.UID if instance.default_uid else None
+    given = proxy.security
+    pod_context = pods.pod_security_context((given and given.pod_security_context) or {}, uid)
+    container = {
+        **module.container(proxy, instance.image),
+        "resources": proxy.resources or _RESOURCES,
+        "securityContext": pods.container_security_context(
+            (given and given.container_security_context) or {}, pod_context, uid
+        ),
+    }
+    containers = [container]
+    monitoring = instance.spec.memcached.enabled_monitoring
+    if instance.monitored and monitoring is not None:
+        context = pods.container_security_context({}, pod_context, uid)
+        containers.append(pods.exporter(instance.exporter_image, PORT, context, monitoring.exporter_resources))
+    return {
+        "metadata": _pod_metadata(instance),
+        "spec": {
+            **pods.ISOLATION,
+            "securityContext": pod_context,
+            "terminationGracePeriodSeconds": module.GRACE_SECONDS,
+            "affinity": {"podAntiAffinity": pods.anti_affinity(labels, "soft")},
+            "containers": containers,
+            "volumes": [
+                {"name": "config", "configMap": {"name": instance.proxy_name, "defaultMode": 0o444}},
+                *module.volumes(proxy),
+            ],
+            **pods.placement(proxy),
+        },
+    }
+
+
+def _pod_metadata(instance: Instance) -> Json:
+    """What memop and Kubernetes set is never the user's, whatever admission let through.
+
+    A proxy that does not read its config anew is replaced when that changes.
+    """
+    proxy = instance.spec.proxy
+    labels = {name: value for name, value in proxy.pod_labels.items() if name not in RESERVED_POD_LABELS}
+    annotations = {
+        name: value for name, value in proxy.pod_annotations.items() if name not in RESERVED_PROXY_ANNOTATIONS
+    }
+    if instance.restart_trigger is not None:
+        annotations[RESTART_TRIGGER] = instance.restart_trigger
+    if not PROXIES[proxy.kind].RELOADS:
+        annotations[CONFIG_HASH] = config_hash(instance)
+    result: Json = {"labels": {**labels, **proxy_labels(instance)}}
+    if annotations:
+        result["annotations"] = annotations
+    return result

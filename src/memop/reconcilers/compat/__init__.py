@@ -1,0 +1,1 @@
+"""Other operators' kinds, each served by a child `MemcachedCluster`."""

@@ -1,0 +1,1 @@
+"""Replica sync: `spec.replicas` of a `Memcached` follows the size of another workload."""
