@@ -202,6 +202,7 @@ class App:
         reconciler = cluster.ClusterReconciler(
             clusters=clusters,
             children=kinds,
+            pool_workloads=children[STATEFUL_SETS],
             applier=self._applier(
                 MEMCACHED_CLUSTERS,
                 cluster.FIELD_MANAGER,

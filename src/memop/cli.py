@@ -1,4 +1,4 @@
-"""The command line: `memop run`, `memop crds` and `memop convert`."""
+"""The command line: `memop run`, `memop crds`, `memop convert` and `memop status`."""
 
 import argparse
 import sys
@@ -60,6 +60,23 @@ def _parser() -> argparse.ArgumentParser:
         help="a YAML or JSON file of any number of documents, - for standard input; may be given several times",
     )
     convert.set_defaults(do=_convert)
+    status = commands.add_parser(
+        "status",
+        help="show pools and clusters",
+        description="Show every Memcached and MemcachedCluster of a namespace, with the rights of your kubeconfig.",
+        epilog="Exit code: 0 when all are ready, 1 when one is not or the API server cannot be asked.",
+    )
+    status.add_argument("-n", "--namespace", metavar="NS", help="default: the kubeconfig's")
+    status.add_argument("-A", "--all-namespaces", action="store_true", dest="everywhere")
+    status.add_argument(
+        "--proxies",
+        action="store_true",
+        help="ask each proxy which configuration it has (needs create on pods/portforward)",
+    )
+    status.add_argument(
+        "-o", "--output", choices=("table", "json"), help="default: table in a terminal, json in a pipe"
+    )
+    status.set_defaults(do=_status)
     return parser
 
 
@@ -69,6 +86,23 @@ def _run(arguments: argparse.Namespace) -> int:
 
     run(from_flags(arguments))
     return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from memop.status import status
+
+    output = arguments.output or ("table" if sys.stdout.isatty() else "json")
+    return asyncio.run(
+        status(
+            arguments.namespace,
+            everywhere=arguments.everywhere,
+            proxies=arguments.proxies,
+            as_json=output == "json",
+            out=sys.stdout,
+        )
+    )
 
 
 def _crds(arguments: argparse.Namespace) -> int:

@@ -57,10 +57,11 @@ from memop.errors import (
     status_error,
 )
 from memop.metrics import ClientMetrics
-from memop.refs import EVENTS, LEASES, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, Key, Resource
+from memop.refs import EVENTS, LEASES, MUTATING_WEBHOOKS, PODS, VALIDATING_WEBHOOKS, Key, Resource
 
 CONNECT_TIMEOUT = 10.0  # seconds for TCP and TLS
 REQUEST_TIMEOUT = 60.0  # seconds for one try, body included; the API server itself gives up after 60
+FORWARD_TIMEOUT = 5.0  # seconds for one answer through a forwarded port
 THROTTLE_BUDGET = 10.0  # seconds that one request may spend on Retry-After; a longer wish is the caller's to honour
 # The API server sends a bookmark about every minute, so two missed ones mean a half-open connection behind a load
 # balancer that answers TCP keepalives. Where a quiet kind has none to send, a watch from the last version is cheap.
@@ -689,6 +690,32 @@ class Client:
         # The body names a token: not in errors, and asking twice is harmless.
         return await self._request("POST", self._url(request, resource.path()), request, body=body, repeatable=True)
 
+    @asynccontextmanager
+    async def port_forward(self, pod: Key, port: int) -> AsyncIterator["Forwarded"]:
+        """A connection to `port` of the pod, from its own loopback, with the rights to `pods/portforward`.
+
+        Raises: ApiError where the API server refuses; Unreachable when it breaks.
+        """
+        request = ("port-forward to", PODS, pod)
+        url = self._url(request, _path(PODS, pod, request, "portforward"), {"ports": str(port)})
+        credentials = await self._current()
+        try:
+            async with self._session.ws_connect(
+                url,
+                protocols=("v4.channel.k8s.io",),
+                headers=self._build_headers("", "*/*"),
+                ssl=credentials.tls or True,
+                server_hostname=self._connection.tls_server_name,
+                proxy=self._connection.proxy,
+            ) as connection:
+                yield Forwarded(connection, _text(request))
+        except aiohttp.WSServerHandshakeError as error:
+            raise status_error(
+                b"", status=error.status, retry_after=None, request=f"{_text(request)}: {error.message}"
+            ) from error
+        except _FOREIGN as error:
+            raise _foreign_error(error, _text(request)) from error
+
     async def server_version(self) -> str:
         """The API server's version, like `v1.34.2`."""
         request = ("get", "version", "")
@@ -881,6 +908,42 @@ async def _read(response: aiohttp.ClientResponse, request: _Request) -> bytes:
         return await response.read()
     except _FOREIGN as error:
         raise _foreign_error(error, _text(request)) from error
+
+
+class Forwarded:
+    """One forwarded port, by Kubernetes' protocol `v4.channel.k8s.io`: a message's first byte is the channel.
+
+    Channel 0 carries data, 1 an error in words; each begins with the port's number.
+    """
+
+    def __init__(self, connection: aiohttp.ClientWebSocketResponse, request: str) -> None:
+        self._connection = connection
+        self._request = request
+        self._begun: set[int] = set()
+
+    async def ask(self, question: bytes, end: bytes) -> bytes:
+        """Send, and receive up to `end`. Raises: Unreachable, also when the pod does not answer within 5 s."""
+        answer = b""
+        try:
+            async with asyncio.timeout(FORWARD_TIMEOUT):
+                await self._connection.send_bytes(b"\0" + question)
+                while not answer.endswith(end):
+                    answer += await self._receive()
+        except TimeoutError as error:
+            raise Unreachable(f"no answer within {FORWARD_TIMEOUT:g} s", request=self._request) from error
+        return answer
+
+    async def _receive(self) -> bytes:
+        message = await self._connection.receive()
+        if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
+            raise Unreachable("the connection was closed", request=self._request)
+        channel, data = message.data[0], message.data[1:]
+        if channel not in self._begun:
+            self._begun.add(channel)
+            return b""
+        if channel == 1:
+            raise Unreachable(data.decode(errors="replace"), request=self._request)
+        return bytes(data)
 
 
 class _ConnectionBroke(aiohttp.ClientConnectionError):

@@ -29,19 +29,21 @@ def memop(*args: str, stdin: str | None = None) -> subprocess.CompletedProcess[s
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
-def definitions(kubectl: Kubectl) -> Iterator[str]:
-    """The foreign kinds, as `memop crds --compat` prints them; none of another test's is left."""
+@pytest.fixture(scope="module", autouse=True)
+def definitions(crds: None) -> Iterator[str]:
+    """The foreign kinds, as `memop crds --compat` prints them; installed for these tests alone."""
+    kubectl = Kubectl("default")
     printed = memop("crds", "--compat").stdout
+    kubectl.install(printed)
     yield printed
-    for plural in PLURALS.values():
-        kubectl("delete", plural, "--all", "--all-namespaces", "--wait=false", check=False)
     kubectl("delete", "--ignore-not-found", "-f", "-", input=printed)
 
 
-@pytest.fixture
-def installed(kubectl: Kubectl, definitions: str) -> None:
-    kubectl.install(definitions)
+@pytest.fixture(autouse=True)
+def swept(kubectl: Kubectl) -> Iterator[None]:
+    """No garbage collection runs here."""
+    yield
+    kubectl("delete", CLUSTERS, "--all", "--wait=false")
 
 
 @pytest.fixture
@@ -73,27 +75,26 @@ def made_of(kubectl: Kubectl, cluster: str) -> Json:
     """What memop has made for a cluster, without what tells one namespace from another."""
 
     def check() -> Json:
-        service = kubectl.get("service", cluster)
-        deployment = kubectl.get("deployment", f"{cluster}-proxy")
+        service, config = kubectl.get("service", cluster), kubectl.get("configmap", f"{cluster}-proxy")
+        proxies = kubectl.get("deployment", f"{cluster}-proxy")["spec"]
         pools = [pool for pool in kubectl.list("memcacheds") if pool["metadata"]["name"].startswith(f"{cluster}-r")]
-        copies = kubectl.get(CLUSTERS, cluster)["spec"]["replicasPerShard"]
-        assert len(pools) == copies
+        assert len(pools) == kubectl.get(CLUSTERS, cluster)["spec"]["replicasPerShard"]
         return {
             "ports": [(port["port"], port["targetPort"]) for port in service["spec"]["ports"]],
             "selector": service["spec"]["selector"],
-            "proxies": deployment["spec"],
+            "config": {file: text.replace(f".{kubectl.namespace}.", ".") for file, text in config["data"].items()},
+            "proxies": proxies["replicas"],
+            "labels": proxies["template"]["metadata"]["labels"],
+            "containers": proxies["template"]["spec"]["containers"],
             "pools": {pool["metadata"]["name"]: pool["spec"] for pool in pools},
         }
 
-    made = eventually(check, timeout=30)
-    stripped: Json = json.loads(json.dumps(made).replace(kubectl.namespace, "NAMESPACE"))
-    return stripped
+    return eventually(check, timeout=30)
 
 
-def test_the_definitions_are_established_without_warnings(kubectl: Kubectl, definitions: str) -> None:
-    applied = kubectl("apply", "--server-side", "-f", str(ROOT / "manifests/compat"), check=False)
-    assert [line for line in applied.stderr.splitlines() if "Kustomization" not in line] == []
-    kubectl.install(definitions)
+def test_the_definitions_are_established_without_warnings(kubectl: Kubectl) -> None:
+    applied = kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "manifests/compat"))
+    assert applied.stderr == ""
     for crd_name in PLURALS.values():
         conditions = {one["type"]: one["status"] for one in kubectl.get("crd", crd_name)["status"]["conditions"]}
         assert conditions["Established"] == conditions["NamesAccepted"] == "True"
@@ -102,7 +103,7 @@ def test_the_definitions_are_established_without_warnings(kubectl: Kubectl, defi
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
 def test_a_manifest_as_in_its_documentation_is_served_and_converted_gives_the_same(
-    sample: Path, kubectl: Kubectl, other: Kubectl, installed: None, start_operator: OperatorFactory
+    sample: Path, kubectl: Kubectl, other: Kubectl, start_operator: OperatorFactory
 ) -> None:
     old = yaml.safe_load(sample.read_text(encoding="utf-8"))
     kind, name = old["kind"], old["metadata"]["name"]
@@ -135,9 +136,7 @@ def test_a_manifest_as_in_its_documentation_is_served_and_converted_gives_the_sa
             where("delete", plural, "-l", "app.kubernetes.io/managed-by=memcached-operator", "--wait=false")
 
 
-def test_fields_that_memop_does_not_know_are_taken_kept_and_told_of(
-    kubectl: Kubectl, installed: None, operator: Operator
-) -> None:
+def test_fields_that_memop_does_not_know_are_taken_kept_and_told_of(kubectl: Kubectl, operator: Operator) -> None:
     spec: Json = {"replicas": 2, "cluster": {"type": "sharded"}, "proxy": {"twemproxy": {"image": "t:1", "old": [1]}}}
     done = kubectl("create", "--validate=strict", "-f", "-", input=json.dumps(manifest("MemcachedCluster", **spec)))
     assert "Warning" not in done.stderr
@@ -172,7 +171,7 @@ REFUSED: list[tuple[str, Json, str]] = [
 ]
 
 
-def test_what_no_cluster_can_be_made_of_is_refused_and_the_rest_is_not(kubectl: Kubectl, installed: None) -> None:
+def test_what_no_cluster_can_be_made_of_is_refused_and_the_rest_is_not(kubectl: Kubectl) -> None:
     def create(body: Json) -> subprocess.CompletedProcess[str]:
         return kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(body), check=False)
 
@@ -190,6 +189,7 @@ def test_what_no_cluster_can_be_made_of_is_refused_and_the_rest_is_not(kubectl: 
 def test_a_kind_that_is_installed_later_is_served_from_then_on(
     kubectl: Kubectl, definitions: str, start_operator: OperatorFactory
 ) -> None:
+    kubectl("delete", "-f", "-", input=definitions)
     operator = start_operator()
     code, told = operator.probe("readyz?verbose")
     assert code == 200, told
@@ -200,7 +200,7 @@ def test_a_kind_that_is_installed_later_is_served_from_then_on(
 
 
 def test_changes_are_followed_drift_is_put_back_and_a_paused_one_is_left_alone(
-    kubectl: Kubectl, installed: None, operator: Operator
+    kubectl: Kubectl, operator: Operator
 ) -> None:
     kubectl.apply(manifest("Mcrouter", memcached_pool_size=2))
     served(kubectl, "Mcrouter", "cache")
@@ -229,9 +229,7 @@ def test_changes_are_followed_drift_is_put_back_and_a_paused_one_is_left_alone(
     eventually(lambda: assert_paused(""))
 
 
-def test_another_cluster_of_the_childs_name_is_left_alone(
-    kubectl: Kubectl, installed: None, operator: Operator
-) -> None:
+def test_another_cluster_of_the_childs_name_is_left_alone(kubectl: Kubectl, operator: Operator) -> None:
     theirs = {"apiVersion": "memcached.c5c3.io/v1alpha1", "kind": "MemcachedCluster", "metadata": {"name": "cache"}}
     kubectl.create({**theirs, "spec": {"shards": 1}})
     before = kubectl.get(CLUSTERS, "cache")["spec"]
@@ -247,9 +245,7 @@ def test_another_cluster_of_the_childs_name_is_left_alone(
     assert "ownerReferences" not in found["metadata"]
 
 
-def test_the_status_of_another_operator_gives_way_to_memops(
-    kubectl: Kubectl, installed: None, start_operator: OperatorFactory
-) -> None:
+def test_the_status_of_another_operator_gives_way_to_memops(kubectl: Kubectl, start_operator: OperatorFactory) -> None:
     kubectl.create(manifest("Mcrouter"))
     theirs = {
         "conditions": [
@@ -278,9 +274,7 @@ def test_the_status_of_another_operator_gives_way_to_memops(
     assert condition(cr, "Running")["reason"] == "Running"
 
 
-def test_a_restart_over_served_objects_writes_nothing(
-    kubectl: Kubectl, installed: None, start_operator: OperatorFactory
-) -> None:
+def test_a_restart_over_served_objects_writes_nothing(kubectl: Kubectl, start_operator: OperatorFactory) -> None:
     operator = start_operator()
     for kind in VERSIONS:
         kubectl.apply(manifest(kind, kind.lower()))

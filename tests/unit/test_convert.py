@@ -183,6 +183,8 @@ items:
 
 UNUSABLE = [
     ("a: b\n", ["document 1, line 1: not a Kubernetes object: give it apiVersion and kind"]),
+    ("kind: Memshack\n", ["document 1, line 1: not a Kubernetes object: give it apiVersion and kind"]),
+    ("apiVersion: v1\n", ["document 1, line 1: not a Kubernetes object: give it apiVersion and kind"]),
     ("- a\n", ["document 1, line 1: not a Kubernetes object: give it apiVersion and kind"]),
     ("", ["no Kubernetes object in it"]),
     ("# a comment\n---\n", ["no Kubernetes object in it"]),
@@ -250,6 +252,9 @@ def test_exit_codes_and_streams(
         code, printed, err = run(missing)
         assert (code, printed) == (2, 0)
         assert err.startswith(f"memop: {missing}: ")
+    bad.write_text(f"\ufeff{OTHER}", encoding="utf-8")
+    assert main(["convert", "-f", str(good), "-f", str(bad)]) == 0
+    assert "\ufeff" not in capsys.readouterr().out
     bad.write_bytes(b"\xff\xfe")
     assert run(bad)[:2] == (2, 0)
 

@@ -119,7 +119,15 @@ class Applier:
         refusals = ((kind, informer.refusal(namespace)) for kind, informer in self._optional.items())
         return {kind: refusal for kind, refusal in refusals if refusal}
 
-    async def children(self, owner: Live, wanted: Sequence[Json], *, first: bool) -> list[Child]:
+    async def children(
+        self,
+        owner: Live,
+        wanted: Sequence[Json],
+        *,
+        first: bool,
+        keep: Collection[str] = (),
+        in_turn: Collection[str] = (),
+    ) -> list[Child]:
         """Bring the children of `owner` to `wanted` (apply bodies without owner reference), and delete its others.
 
         Only what is ours is touched, and only where it differs. The cache holds what carries our labels, so an object
@@ -127,6 +135,8 @@ class Applier:
         is there. The uid that was seen travels in every later apply: a forced one must never take over a stranger's.
         Before anything is made again or adopted, the owner itself is looked up (`first`: it never had children): its
         watch may lag, and what is made for an owner that is gone is garbage, adopted objects included.
+
+        Of those wanted, what is named in `keep` is left as it is, and of `in_turn` no more than one is changed.
 
         Raises: ApiError that is no verdict on an object (unreachable, throttled, conflict): try again later;
         NamespaceTerminating.
@@ -136,15 +146,23 @@ class Applier:
             await self._confirm(owner)
         children: list[Child] = []
         try:
-            async for child in self._each(owner, wanted):
+            async for child in self._each(owner, wanted, keep=set(keep), in_turn=in_turn):
                 children.append(child)  # noqa: PERF401 - what was done before an error is told of too
         finally:
             self._tell(children)
         return children
 
-    async def _each(self, owner: Live, wanted: Sequence[Json]) -> AsyncIterator[Child]:
+    async def _each(
+        self, owner: Live, wanted: Sequence[Json], *, keep: set[str], in_turn: Collection[str]
+    ) -> AsyncIterator[Child]:
         for desired in wanted:
-            yield await self._attempt(owner, desired)
+            name = desired["metadata"]["name"]
+            if name in keep:
+                continue
+            child = await self._attempt(owner, desired)
+            if name in in_turn and child.result != "unchanged":
+                keep.update(in_turn)
+            yield child
         names = {(desired["kind"], desired["metadata"]["name"]) for desired in wanted}
         for kind, (resource, informer) in self._children.items():
             for name in self._names(owner.key.name):

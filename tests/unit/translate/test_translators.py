@@ -304,7 +304,7 @@ KINDS = {(f"{kind.group}/{version}", kind.kind): kind for kind in foreign_kinds(
 
 
 @settings(deadline=None)
-@given(st.one_of(st.tuples(st.just(which), blocks(kind.spec)) for which, kind in KINDS.items()))
+@given(st.one_of([st.tuples(st.just(which), blocks(kind.spec)) for which, kind in KINDS.items()]))
 def test_whatever_is_given_becomes_a_valid_object_or_an_error(drawn: tuple[tuple[str, str], Json]) -> None:
     which, spec = drawn
     try:

@@ -4,7 +4,8 @@ What the library adds, each found missing in 1.6.38 by traffic (docs/proxies.md)
 - the configuration reloads by itself, and a broken one never ends the proxy;
 - `delete KEY noreply`, which is how many clients delete, works;
 - with several copies, one of them decides what is conditional (add, cas, incr …), and the others get what it decided:
-  asked all at once, as routelib's handlers do, they grant different clients' requests, and cas ids differ between them.
+  asked all at once, as routelib's handlers do, they grant different clients' requests, and cas ids differ between them;
+- a write that every copy must answer fails when any does not: route_allsync asks the last one alone.
 """
 
 from memop.api.memcached_cluster import Proxy
@@ -101,8 +102,7 @@ local function follows(r, added, makes)
     if command == mcp.CMD_MG then
         return makes or r:has_flag("T")
     elseif command == mcp.CMD_CAS then
-        r:token(6, "")
-        r:token(1, "set")
+        r:token(1, "replace")
     elseif command == mcp.CMD_ADD then
         r:token(1, "set")
     elseif command == mcp.CMD_MS or command == mcp.CMD_MA or command == mcp.CMD_MD then
@@ -166,9 +166,8 @@ local function decided(rctx, arg)
         end
         rctx:wait_cond(#others[decider], mcp.WAIT_ANY)
         for _, handle in ipairs(others[decider]) do
-            local result, grade = rctx:result(handle)
-            if grade == mcp.RES_ANY then
-                return result
+            if rctx:result(handle) == nil then
+                return "SERVER_ERROR a copy has not answered\\r\\n"
             end
         end
         return answer
@@ -305,7 +304,7 @@ routes{{
             child_read = {read},
             child_decided = {decided},
         }},
-        set = {"route_allsync" if strict else "route_allfastest"}{{ {copies} }},
+        set = {decided if strict else f"route_allfastest{{ {copies} }}"},
         delete = route_delete{{
             child = {decided},
         }},

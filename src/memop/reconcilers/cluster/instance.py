@@ -10,6 +10,8 @@ from memop.refs import Key
 
 RESTART_TRIGGER = "memcached.c5c3.io/restart-trigger"
 CONFIG_HASH = "memcached.c5c3.io/config-hash"
+# On the Deployment: which of the proxies its pods are.
+PROXY_KIND = "memcached.c5c3.io/proxy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,18 @@ from functools import lru_cache
 import msgspec
 from pydantic import ValidationError
 
-from memop.api.memcached_cluster import MAX_COPIES, MemcachedClusterSpec
+from memop.api.memcached_cluster import MAX_COPIES, MAX_SHARDS, MemcachedClusterSpec
 from memop.informers.store import StoreReader
 from memop.reconcilers.cluster.config import LAYOUT, PROXIES, SINCE, config_hash
-from memop.reconcilers.cluster.instance import CONFIG_HASH, RESTART_TRIGGER, Instance, Layout, Options, pool_name
+from memop.reconcilers.cluster.instance import (
+    CONFIG_HASH,
+    PROXY_KIND,
+    RESTART_TRIGGER,
+    Instance,
+    Layout,
+    Options,
+    pool_name,
+)
 from memop.reconcilers.live import LiveCondition, LiveStatus, Rollout, read_status
 from memop.reconcilers.objects import Json, Live
 from memop.refs import CONFIG_MAPS, DEPLOYMENTS, MEMCACHEDS, Key, Resource
@@ -47,6 +55,10 @@ class _Told(msgspec.Struct, frozen=True, rename="camel"):
     shards: int = 0
     replicas_per_shard: int = 0
 
+    @property
+    def layout(self) -> Layout | None:
+        return _possible(self.shards, self.replicas_per_shard)
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -55,10 +67,30 @@ class Pool:
     live: Live
     servers: int
     status: PoolStatus
+    workload: Live | None
 
     def holds(self, servers: int) -> bool:
         """Whether so many pods are wanted and all that are wanted were ready when it was last told of."""
-        return servers <= self.servers <= self.status.ready_replicas and self.told
+        return servers <= self.servers <= self.status.ready_replicas and self.told and not self.live.deleting
+
+    @property
+    def rolled_out(self) -> bool:
+        """Whether all its pods are as it wants them, and ready."""
+        if self.workload is None or not self.told or self.live.deleting:
+            return False
+        rollout = msgspec.json.decode(self.workload.status, type=Rollout)
+        return (
+            rollout.observed_generation >= self.workload.generation
+            and rollout.updated_replicas == rollout.ready_replicas == rollout.replicas == self.servers
+            and _template_annotations(self.workload).get(RESTART_TRIGGER)
+            == _annotations(self.live).get(RESTART_TRIGGER)
+        )
+
+    @property
+    def progressing(self) -> bool:
+        """Whether its pods are being made or replaced, by its own word."""
+        conditions = {condition.type: condition.status for condition in self.status.conditions}
+        return not self.told or conditions.get("Progressing") == "True"
 
     @property
     def told(self) -> bool:
@@ -71,8 +103,9 @@ class Observed:
     """One `MemcachedCluster` and what the caches know of it.
 
     `instance` is None where the spec cannot be read, and `invalid` says what is wrong with it, read or not. `wanted` is
-    the layout that the spec asks for. `settled`: all proxies have the config of `instance`, as far as can be known;
-    `reload_due` in how many seconds that will be so where only time tells.
+    the layout that the spec asks for, `named` the one that the proxies were last told of, if any. `settled`: all
+    proxies have the config of `instance`, as far as can be known; `reload_due` in how many seconds that will be so
+    where only time tells.
     """
 
     cr: Live
@@ -81,6 +114,7 @@ class Observed:
     told_hash: str
     instance: Instance | None
     wanted: Layout
+    named: Layout | None
     invalid: str
     paused: bool
     pools: Mapping[int, Pool]
@@ -95,6 +129,7 @@ def observe(
     *,
     clusters: StoreReader[Live],
     children: Mapping[Resource, StoreReader[Live]],
+    pool_workloads: StoreReader[Live],
     options: Options,
     now: str,
 ) -> Observed | None:
@@ -111,16 +146,18 @@ def observe(
     policy = ClusterPolicy(allow_privileged_pods=options.allow_privileged_pods, twemproxy_image=options.twemproxy_image)
     spec, pool, invalid = _read_spec(cr.spec, policy)
     found = {copy: own(MEMCACHEDS, pool_name(key.name, copy)) for copy in range(MAX_COPIES)}
-    pools = {copy: _pool(live) for copy, live in found.items() if live is not None}
+    pools = {copy: _pool(live, pool_workloads.get(live.key)) for copy, live in found.items() if live is not None}
     config = own(CONFIG_MAPS, f"{key.name}-proxy")
     workload = own(DEPLOYMENTS, f"{key.name}-proxy")
     rollout = msgspec.json.decode(workload.status, type=Rollout) if workload is not None else Rollout()
     status, told = read_status(cr.status), _told(cr.status)
+    # Without its ConfigMap a cluster is no new one.
+    named = _named(config) or told.layout
     instance, settled, due = None, False, None
     wanted = Layout(0, 0)
     if spec is not None:
         wanted = Layout(spec.shards, spec.replicas_per_shard)
-        layout = _layout(wanted, _named(config), pools)
+        layout = _layout(wanted, named, pools)
         before = _annotations(config)
         instance = Instance(
             key=key,
@@ -132,12 +169,13 @@ def observe(
             layout=layout,
             servers=wanted.shards,
             copies=wanted.copies,
-            since=before.get(SINCE, ""),
+            since=_since(before.get(SINCE, ""), now),
             restart_trigger=annotations.get(RESTART_TRIGGER),
             default_uid=options.default_uid,
             cluster_domain=options.cluster_domain,
         )
-        if config is not None and before.get(CONFIG_HASH) != config_hash(instance):
+        # A first config is all that proxies ever had.
+        if (config or workload) is not None and before.get(CONFIG_HASH) != config_hash(instance):
             instance = replace(instance, since=now)
         settled, due = _settled(instance, before, workload, rollout, now)
         if not settled:  # what some proxy may still ask stays
@@ -153,6 +191,7 @@ def observe(
         told_hash=told.config_hash,
         instance=instance,
         wanted=wanted,
+        named=named,
         invalid=invalid,
         paused=annotations.get(PAUSED) == "true",
         pools=pools,
@@ -182,33 +221,46 @@ def _settled(
     instance: Instance, before: Mapping[str, str], workload: Live | None, rollout: Rollout, now: str
 ) -> tuple[bool, float | None]:
     """Whether all proxies have the config, and else, where only time tells, in how many seconds they will."""
-    if workload is None or before.get(CONFIG_HASH) != config_hash(instance):
-        return False, None
-    proxies = instance.spec.proxy.replicas
-    if rollout.observed_generation < workload.generation or rollout.replicas != proxies:
-        return False, None
-    if rollout.updated_replicas != proxies or rollout.ready_replicas != proxies:
+    digest = config_hash(instance)
+    if workload is None or before.get(CONFIG_HASH) != digest or not _rolled_out(instance, workload, rollout):
         return False, None
     if not PROXIES[instance.spec.proxy.kind].RELOADS:
-        template = msgspec.json.decode(workload.spec)["template"]["metadata"].get("annotations", {})
-        return template.get(CONFIG_HASH) == config_hash(instance), None
+        return _template_annotations(workload).get(CONFIG_HASH) == digest, None
     if not instance.since:
         return True, None
-    left = RELOAD_SECONDS - _seconds(instance.since, now)
+    passed = datetime.fromisoformat(now) - datetime.fromisoformat(instance.since)
+    left = RELOAD_SECONDS - passed.total_seconds()
     return left <= 0, max(left, 0.0) or None
 
 
-def _seconds(since: str, now: str) -> float:
-    """From one time to the other; of one that somebody has spoilt, none have passed."""
+def _rolled_out(instance: Instance, workload: Live, rollout: Rollout) -> bool:
+    """Whether all proxies are ready, and of the kind that is wanted: an older one reads none of its files."""
+    proxies = instance.spec.proxy.replicas
+    return (
+        _annotations(workload).get(PROXY_KIND) == instance.spec.proxy.kind
+        and rollout.observed_generation >= workload.generation
+        and rollout.replicas == rollout.updated_replicas == rollout.ready_replicas == proxies
+    )
+
+
+def _since(noted: str, now: str) -> str:
+    """The time as noted; `now` for one that is spoilt, or yet to come by the clock of this memop."""
     try:
-        return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
-    except (ValueError, TypeError):
-        return 0.0
+        return noted and min(noted, now, key=_moment)
+    except ValueError:
+        return now
 
 
-def _pool(live: Live) -> Pool:
+def _moment(time: str) -> datetime:
+    moment = datetime.fromisoformat(time)
+    if moment.tzinfo is None:
+        raise ValueError(f"{time} of which time zone?")
+    return moment
+
+
+def _pool(live: Live, workload: Live | None) -> Pool:
     spec = msgspec.json.decode(live.spec, type=_PoolSpec)
-    return Pool(live, spec.replicas, _pool_status(live.status))
+    return Pool(live, spec.replicas, _pool_status(live.status), workload)
 
 
 def _pool_status(status: bytes) -> PoolStatus:
@@ -229,13 +281,22 @@ def _annotations(live: Live | None) -> Mapping[str, str]:
     return {} if live is None else msgspec.json.decode(live.annotations)
 
 
+def _template_annotations(workload: Live) -> Mapping[str, str]:
+    annotations: Mapping[str, str] = msgspec.json.decode(workload.spec)["template"]["metadata"].get("annotations", {})
+    return annotations
+
+
 def _named(config: Live | None) -> Layout | None:
     """The layout that the live ConfigMap describes; None where there is none, or it does not say."""
     try:
-        shards, copies = _annotations(config).get(LAYOUT, "").split("x")
-        return Layout(int(shards), int(copies))
+        shards, copies = map(int, _annotations(config).get(LAYOUT, "").split("x"))
     except ValueError:
         return None
+    return _possible(shards, copies)
+
+
+def _possible(shards: int, copies: int) -> Layout | None:
+    return Layout(shards, copies) if 1 <= shards <= MAX_SHARDS and 1 <= copies <= MAX_COPIES else None
 
 
 def _image(spec: MemcachedClusterSpec, options: Options) -> str:
@@ -254,4 +315,6 @@ def _read_spec(stored: bytes, policy: ClusterPolicy) -> tuple[MemcachedClusterSp
     except ValidationError as error:
         told = "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         return None, {}, wrong or told
+    if spec.proxy.twemproxy is not None and spec.replicas_per_shard > 1:  # there is no such proxy to build
+        return None, {}, wrong
     return spec, judged.spec.get("memcached") or {}, wrong

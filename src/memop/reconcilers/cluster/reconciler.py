@@ -10,7 +10,7 @@ from memop.events import Recorder
 from memop.informers.informer import Informer
 from memop.reconcilers.apply import Applier, Child
 from memop.reconcilers.cluster import children as builders
-from memop.reconcilers.cluster.instance import Options
+from memop.reconcilers.cluster.instance import Options, pool_name
 from memop.reconcilers.cluster.observe import Observed, observe
 from memop.reconcilers.cluster.status import status
 from memop.reconcilers.objects import Json, Live
@@ -28,6 +28,7 @@ class ClusterReconciler:
         *,
         clusters: Informer[Live],
         children: Mapping[Resource, Informer[Live]],
+        pool_workloads: Informer[Live],
         applier: Applier,
         events: Recorder,
         clock: Clock,
@@ -35,6 +36,7 @@ class ClusterReconciler:
     ) -> None:
         self._clusters = clusters.reader
         self._children = {kind: informer.reader for kind, informer in children.items()}
+        self._pool_workloads = pool_workloads.reader
         self._applier = applier
         self._events = events
         self._clock = clock
@@ -51,7 +53,7 @@ class ClusterReconciler:
         try:
             if wanted is not None:
                 first = not observed.told_generation
-                children = await self._applier.children(observed.cr, wanted, first=first)
+                children = await self._applier.children(observed.cr, wanted, first=first, **careful(observed))
         except NamespaceTerminating:
             return Done()
         told = await self._tell(observed, children, problems)
@@ -62,6 +64,7 @@ class ClusterReconciler:
             key,
             clusters=self._clusters,
             children=self._children,
+            pool_workloads=self._pool_workloads,
             options=self._options,
             now=rfc3339(self._clock.now()),
         )
@@ -77,12 +80,21 @@ class ClusterReconciler:
         unserved = self._applier.unserved(acted_on.cr.key.namespace)
         after = status(observed, problems, unserved=unserved, now=rfc3339(self._clock.now()))
         news = contests(children)
-        if observed.told_generation == observed.cr.generation and acted_on.settled:
+        stepping = acted_on.instance is not None and acted_on.instance.layout != acted_on.named
+        if observed.told_generation == observed.cr.generation and not stepping:
             news += repairs(observed.conditions, children)
         if await self._applier.status(observed.cr, after):
             news += turns(observed.conditions, after)
         record(news, self._events, observed.cr, MEMCACHED_CLUSTERS)
         return observed
+
+
+def careful(observed: Observed) -> dict[str, list[str]]:
+    """How pools are changed: one that is well only while all others are, so that a shard never loses all its copies."""
+    well = {pool_name(observed.cr.key.name, copy): pool.rolled_out for copy, pool in observed.pools.items()}
+    if all(well.values()):
+        return {"in_turn": list(well)}
+    return {"keep": [name for name, is_well in well.items() if is_well]}
 
 
 def decide(observed: Observed, unserved: Mapping[str, str]) -> tuple[list[Json] | None, list[Problem]]:

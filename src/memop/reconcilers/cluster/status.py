@@ -28,12 +28,10 @@ def status(observed: Observed, problems: Sequence[Problem], *, unserved: Mapping
         "observedGeneration": cr.generation,
         "selector": _selector(observed),
     }
+    if observed.named is not None:
+        result |= {"shards": observed.named.shards, "replicasPerShard": observed.named.copies}
     if instance is not None:
-        result |= {
-            "endpoint": f"{cr.key.name}.{cr.key.namespace}:{instance.spec.proxy.port}",
-            "shards": instance.layout.shards,
-            "replicasPerShard": instance.layout.copies,
-        }
+        result["endpoint"] = f"{cr.key.name}.{cr.key.namespace}:{instance.spec.proxy.port}"
         if told := config_hash(instance) if observed.settled else observed.told_hash:
             result["configHash"] = told
     return result
@@ -105,7 +103,7 @@ def _progress(observed: Observed) -> str:
         return "no Deployment of proxies yet"
     if observed.wanted != instance.layout:
         return f"the proxies go on with {instance.layout} (shards x copies) until all of {observed.wanted} is ready"
-    return _proxies_wait(observed, workload, instance) or _pools_wait(observed)
+    return _proxies_wait(observed, workload, instance) or _pools_wait(observed) or _pools_roll(observed)
 
 
 def _proxies_wait(observed: Observed, workload: Live, instance: Instance) -> str:
@@ -124,6 +122,13 @@ def _pools_wait(observed: Observed) -> str:
     if len(observed.pools) == copies and all(pool.servers == shards for pool in observed.pools.values()):
         return ""
     return f"the pools become {observed.wanted} (shards x copies)"
+
+
+def _pools_roll(observed: Observed) -> str:
+    """Of several copies one is changed after the other."""
+    cluster = observed.cr.key.name
+    rolling = ", ".join(pool_name(cluster, copy) for copy, pool in observed.pools.items() if pool.progressing)
+    return f"pods of {rolling} are made or replaced" if rolling else ""
 
 
 def _monitoring(observed: Observed, unserved: Mapping[str, str]) -> Iterable[_Condition]:

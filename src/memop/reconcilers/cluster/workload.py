@@ -4,7 +4,7 @@ from memop.api.memcached import RESERVED_POD_LABELS
 from memop.api.memcached_cluster import RESERVED_PROXY_ANNOTATIONS
 from memop.reconcilers import pods
 from memop.reconcilers.cluster.config import PROXIES, config_hash
-from memop.reconcilers.cluster.instance import CONFIG_HASH, RESTART_TRIGGER, Instance
+from memop.reconcilers.cluster.instance import CONFIG_HASH, PROXY_KIND, RESTART_TRIGGER, Instance
 from memop.reconcilers.cluster.labels import metadata, proxy_labels, proxy_selector
 from memop.reconcilers.cluster.topology import PORT
 from memop.reconcilers.objects import Json
@@ -17,7 +17,11 @@ def deployment(instance: Instance) -> Json:
     return {
         "apiVersion": DEPLOYMENTS.api_version,
         "kind": DEPLOYMENTS.kind,
-        "metadata": {**metadata(instance, instance.proxy_name), "labels": proxy_labels(instance)},
+        "metadata": {
+            **metadata(instance, instance.proxy_name),
+            "labels": proxy_labels(instance),
+            "annotations": {PROXY_KIND: instance.spec.proxy.kind},
+        },
         "spec": {
             "replicas": instance.spec.proxy.replicas,
             "paused": False,

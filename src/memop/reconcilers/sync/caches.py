@@ -74,37 +74,30 @@ class Sources:
             self._spawn(informer.run())
 
     def _concerned(self, cr: Live) -> Iterable[Key]:
-        """The CR, where it follows something or says so, and those for whom that makes a difference."""
+        """The CR, where it follows something or says so, and those that follow its workload in turn.
+
+        What they say of a circle depends on it; theirs do so on them.
+        """
         if (
             b'"replicasFrom"' in cr.spec
             or CONDITION.encode() in cr.status
             or self.deployments.reader.by_index("fed", str(cr.key))
         ):
-            return self._chain(cr.key)
-        return ()
+            yield cr.key
+            for kind in KINDS:
+                yield from self._naming(kind, cr.key)
+            if (deployment := self.deployments.reader.get(cr.key)) is not None:
+                yield from self._fed(deployment)
 
     def _fed(self, deployment: Source) -> Iterable[Key]:
-        return self._chain(Key(deployment.key.namespace, deployment.feeds)) if deployment.feeds else ()
+        yield Key(deployment.key.namespace, deployment.feeds)
 
     def _followers(self, kind: str, workload: Source) -> Iterable[Key]:
-        for cr in self._memcacheds.reader.by_index("followed", f"{kind}/{workload.key}"):
-            yield from self._chain(cr.key)
+        return self._naming(kind, workload.key)
 
-    def _chain(self, pool: Key) -> Iterable[Key]:
-        """The pool, those that follow its own workload, and so on: of a circle all must know."""
-        pools = {pool: None}
-        waiting = [pool]
-        while waiting:
-            workload = waiting.pop()  # is of the pool's name
-            found = [
-                cr.key for kind in KINDS for cr in self._memcacheds.reader.by_index("followed", f"{kind}/{workload}")
-            ]
-            deployment = self.deployments.reader.get(workload)
-            if deployment is not None and deployment.feeds:
-                found.append(Key(workload.namespace, deployment.feeds))
-            waiting += [key for key in found if key not in pools]
-            pools |= dict.fromkeys(found)
-        return pools
+    def _naming(self, kind: str, workload: Key) -> Iterable[Key]:
+        """The CRs whose `spec.replicasFrom` names it."""
+        return (cr.key for cr in self._memcacheds.reader.by_index("followed", f"{kind}/{workload}"))
 
     def _look_for(self, kind: str, queue: WorkQueue[Key]) -> None:
         for cr in self._memcacheds.reader.by_index("followed", kind):

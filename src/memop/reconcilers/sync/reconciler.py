@@ -12,7 +12,7 @@ from memop.events import Recorder
 from memop.informers.informer import Informer
 from memop.reconcilers.objects import Json, Live
 from memop.reconcilers.sync.observe import NotYet, Observed, Workloads, observe, read_spec
-from memop.reconcilers.sync.status import Verdict, about, condition, contested, decide, events, rejected
+from memop.reconcilers.sync.status import CONTESTED, Verdict, about, condition, contested, decide, events, rejected
 from memop.refs import MEMCACHEDS, Key, Resource
 
 FIELD_MANAGER = "memop-sync"
@@ -53,28 +53,30 @@ class ReplicaSync:
             return Done(after=NOT_YET_SECONDS)
         if observed is None:
             return Done()
-        verdict, cr, refused, after = decide(observed), observed.cr, None, None
-        if verdict.size is not None and verdict.size != observed.replicas:
-            try:
-                cr = await self._resize(observed, verdict)
-            except Rejected as error:
-                verdict, refused = rejected(verdict, error.message), error
-            else:
-                spec = read_spec(cr)
-                if spec is None or spec.replicas != verdict.size:
-                    verdict, after = contested(verdict), CONTESTED_SECONDS
+        cr, verdict, refusal = await self._resize(observed, decide(observed))
         await self._tell(observed, cr, verdict)
-        if refused is not None:
-            raise refused
-        return Done(after=after)
+        if refusal is not None:
+            raise refusal
+        return Done(after=CONTESTED_SECONDS if verdict.reason == CONTESTED else None)
 
-    async def _resize(self, observed: Observed, verdict: Verdict) -> Live:
-        """The CR with its new size; exactly as it was seen, or what a user has just decided would be lost."""
+    async def _resize(self, observed: Observed, verdict: Verdict) -> tuple[Live, Verdict, Rejected | None]:
+        """The CR with the size that it is to have, and the verdict as it stands when the API server had its say."""
+        if verdict.size is None or verdict.size == observed.replicas:
+            return observed.cr, verdict, None
+        try:
+            cr = await self._write(observed, verdict)
+        except Rejected as error:
+            return observed.cr, rejected(verdict, error.message), error
+        spec = read_spec(cr)
+        taken = spec is not None and spec.replicas == verdict.size
+        return cr, verdict if taken else contested(verdict), None
+
+    async def _write(self, observed: Observed, verdict: Verdict) -> Live:
+        """Change the CR exactly as it was seen, or what a user has just decided would be lost."""
         cr = observed.cr
         seen = {"uid": cr.uid, "resourceVersion": str(cr.resource_version)}
         body = _body(cr.key, seen, {"spec": {"replicas": verdict.size}})
-        raw = await self._client.apply(MEMCACHEDS, cr.key, body, manager=FIELD_MANAGER)
-        live = self._seen(raw)
+        live = self._seen(await self._client.apply(MEMCACHEDS, cr.key, body, manager=FIELD_MANAGER))
         if live.resource_version != cr.resource_version:
             log.info("resized", replicas=verdict.size, before=observed.replicas, why=verdict.message)
             before = "unset" if observed.replicas is None else observed.replicas
@@ -86,15 +88,10 @@ class ReplicaSync:
         """Apply the condition where it differs from the live one, or withdraw it."""
         if not cr.claimed:  # the pool's own controller begins its status anew, and that brings us here again
             return
-        if not verdict.reason:
-            if observed.told is None:
-                return
-            status: Json = {}
-        elif (desired := condition(verdict, cr, rfc3339(self._clock.now()))) is not None:
-            status = {"conditions": [desired]}
-        else:
+        desired = condition(verdict, cr, rfc3339(self._clock.now())) if verdict.reason else None
+        if desired is None and (verdict.reason or observed.told is None):
             return
-        body = _body(cr.key, {"uid": cr.uid}, {"status": status})
+        body = _body(cr.key, {"uid": cr.uid}, {"status": {"conditions": [desired]} if desired else {}})
         try:
             raw = await self._client.apply_status(MEMCACHEDS, cr.key, body, manager=FIELD_MANAGER)
         except NotFound:  # as the watch will tell

@@ -10,6 +10,7 @@ from memop.reconcilers.sync.observe import CONDITION, Observed, told
 from memop.reconcilers.sync.source import Source
 from memop.refs import DEPLOYMENTS, MEMCACHEDS, ObjectReference
 
+CONTESTED = "Contested"
 STAYS = "the size stays as it is"
 # While these were told the pool followed no label that could be missed now.
 _NOT_FOLLOWING = ("Autoscaled", "ClusterDecides", "FollowsItself")
@@ -89,7 +90,7 @@ def rejected(verdict: Verdict, why: str) -> Verdict:
 
 def contested(verdict: Verdict) -> Verdict:
     """The API server answered with another size than it was sent."""
-    return Verdict("Contested", f"{verdict.message}, but an admission webhook or policy changes what memop applies")
+    return Verdict(CONTESTED, f"{verdict.message}, but an admission webhook or policy changes what memop applies")
 
 
 def condition(verdict: Verdict, cr: Live, now: str) -> Json | None:

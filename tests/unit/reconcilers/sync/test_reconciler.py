@@ -58,6 +58,13 @@ async def test_a_labelled_deployment_gives_its_size(memop: Memop, server: Server
     assert (server.size(), server.condition()) == (4, ("True", "Synced"))
 
 
+async def test_what_it_wrote_is_known_before_any_watch_tells(memop: Memop, server: Server) -> None:
+    server.lag = 0.5
+    server.workload("web", 5, "cache")
+    await memop.settled()
+    assert server.asked == ["apply", "status"]
+
+
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
 async def test_replicas_from_gives_the_size_of_its_kind(memop: Memop, server: Server, kind: str) -> None:
     server.workload("web", 6, kind="StatefulSet")
@@ -345,9 +352,9 @@ async def test_a_circle_changes_nothing_however_it_is_closed(
     server.writes.clear()
     async with Memop(server, clock).running():
         assert server.writes == []
-    server.workload("c", 4, ownerReferences=[own("c")])  # b follows nobody any more
+    server.workload("b", 3, ownerReferences=[own("b")])  # which cache follows no more
     await memop.settled()
-    assert server.condition() == ("True", "Synced")
+    assert {name: server.condition(name) for name in ("b", "c")} == dict.fromkeys(("b", "c"), ("True", "Synced"))
 
 
 async def test_a_circle_ends_with_a_pool_that_is_being_deleted(memop: Memop, server: Server) -> None:

@@ -42,6 +42,7 @@ class Server:
     watched: list[tuple[str, str]] = field(default_factory=list)  # kind and selector
     refusing: dict[str, ApiError] = field(default_factory=dict)  # "list Kind", "apply" or "status" -> error
     admission: int | None = None  # what every size becomes
+    lag: float = 0.0  # seconds until a watch tells
     version: int = 100
     _watches: list[Watch] = field(default_factory=list)
     _history: list[tuple[int, str, Json | None, Json]] = field(default_factory=list)
@@ -129,9 +130,16 @@ class Server:
                 _tell(entry, event, before, after)
         self._watches.append(entry)
         try:
-            yield _lines(entry[2])
+            yield self._lines(entry[2])
         finally:
             self._watches.remove(entry)
+
+    async def _lines(self, lines: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+        while (line := await lines.get()) is not None:
+            if self.lag:
+                await asyncio.sleep(self.lag)
+            yield line
+        raise Unreachable("the watch broke")
 
     async def apply(self, resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes:
         before = self._checked("apply", key, body)
@@ -188,12 +196,6 @@ def _tell(watch: Watch, event: str, before: Json | None, after: Json) -> None:
 
 def _selected(body: Json, selector: str) -> bool:
     return not selector or selector in body["metadata"].get("labels", {})
-
-
-async def _lines(lines: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
-    while (line := await lines.get()) is not None:
-        yield line
-    raise Unreachable("the watch broke")
 
 
 @dataclass
