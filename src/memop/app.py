@@ -129,7 +129,8 @@ class App:
         self._begun: list[asyncio.Task[None]] = []
         self._work: list[_Work] = []
 
-        made_by_memop = f"{NAME_LABEL} in (memcached,{cluster_labels.PROXY}),{MANAGED_BY_LABEL}={MANAGED_BY}"
+        names = f"memcached,{cluster_labels.POOL},{cluster_labels.PROXY}"
+        made_by_memop = f"{NAME_LABEL} in ({names}),{MANAGED_BY_LABEL}={MANAGED_BY}"
         optional, managers = memcached_children.OPTIONAL_KINDS, (memcached.FIELD_MANAGER, cluster.FIELD_MANAGER)
         memcacheds = self._informer(MEMCACHEDS, decoder(memcached.FIELD_MANAGER, subresource="status"), indexes=INDEXES)
         children = {
@@ -274,7 +275,7 @@ class App:
         children: Mapping[Resource, Informer[Live]],
         *,
         optional: Collection[Resource] = (),
-        names: Callable[[str], Iterable[str]] = own_name,
+        names: Callable[[str, str], Iterable[str]] = own_name,
     ) -> Applier:
         return Applier(
             self._client,

@@ -20,7 +20,7 @@ from memop.metrics import ClientMetrics
 from memop.reconcilers.cluster import builtin
 from memop.reconcilers.cluster.instance import CONFIG_HASH
 from memop.reconcilers.cluster.labels import proxy_selector
-from memop.reconcilers.cluster.topology import PORT
+from memop.reconcilers.cluster.topology import PORT_NAME
 from memop.reconcilers.live import read_status
 from memop.refs import CONFIG_MAPS, MEMCACHED_CLUSTERS, MEMCACHEDS, PODS, Key, Resource
 
@@ -98,7 +98,7 @@ async def _config_of(client: Client, pod: Json, config: Json) -> str:
     if annotation is not None:  # a proxy that reads its file once
         return _verdict(annotation == config["metadata"]["annotations"].get(CONFIG_HASH))
     try:
-        async with client.port_forward(_key(pod), PORT) as proxy:
+        async with client.port_forward(_key(pod), _port(pod)) as proxy:
             if _MCROUTER_CONFIG in files:
                 answer = await proxy.ask(b"get __mcrouter__.config_md5_digest\r\n", b"END\r\n")
                 wanted = hashlib.md5(files[_MCROUTER_CONFIG].encode(), usedforsecurity=False).hexdigest()
@@ -107,6 +107,12 @@ async def _config_of(client: Client, pod: Json, config: Json) -> str:
             return _verdict(f"STAT user_config_{builtin.version(dict(files))} ".encode() in answer)
     except ApiError as error:
         return f"not known: {error}"
+
+
+def _port(pod: Json) -> int:
+    """On which the proxy listens."""
+    ports = (port for container in pod["spec"]["containers"] for port in container.get("ports", ()))
+    return next(int(port["containerPort"]) for port in ports if port.get("name") == PORT_NAME)
 
 
 def _verdict(has: bool) -> str:

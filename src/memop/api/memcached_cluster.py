@@ -206,6 +206,13 @@ class MemcachedClusterSpec(Model):
                 reason="FieldValueForbidden",
             ),
             Rule(
+                "!self.?memcached.?security.?tls.?enabled.orValue(false) || !self.?proxy.?mcrouter.hasValue()"
+                " || !self.?memcached.?security.?tls.?enableClientCert.orValue(false)",
+                "mcrouter shows no certificate: set it to false",
+                ".memcached.security.tls.enableClientCert",
+                reason="FieldValueForbidden",
+            ),
+            Rule(
                 "!self.?memcached.?security.?sasl.?enabled.orValue(false)",
                 "no proxy can authenticate to the pool: set enabled to false, and say in security.networkPolicy who "
                 "may connect",

@@ -75,7 +75,7 @@ class _Brake:
     until: float
 
 
-def own_name(owner: str) -> Iterable[str]:
+def own_name(_kind: str, owner: str) -> Iterable[str]:
     """Children that are all named after their owner."""
     return (owner,)
 
@@ -94,11 +94,12 @@ class Applier:
         clock: Clock,
         metrics: OperatorMetrics,
         optional: Collection[Resource] = (),
-        names: Callable[[str], Iterable[str]] = own_name,
+        names: Callable[[str, str], Iterable[str]] = own_name,
     ) -> None:
         """`optional`: the kinds of children that a cluster may not serve.
 
-        `names`: all that a child of an owner of that name may be called, among which those no longer wanted are sought.
+        `names`: all that a child of a kind, of an owner of that name, may be called; what is no longer wanted is sought
+        there.
         """
         self._client = client
         self._resource = resource
@@ -165,7 +166,7 @@ class Applier:
             yield child
         names = {(desired["kind"], desired["metadata"]["name"]) for desired in wanted}
         for kind, (resource, informer) in self._children.items():
-            for name in self._names(owner.key.name):
+            for name in self._names(kind, owner.key.name):
                 live = informer.reader.get(Key(owner.key.namespace, name))
                 if live is None or live.deleting or (kind, name) in names:
                     continue

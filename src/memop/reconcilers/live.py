@@ -8,12 +8,13 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class WorkloadCondition(msgspec.Struct, frozen=True, gc=False):
+class WorkloadCondition(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """What is read of a condition of a workload."""
 
     type: str = ""
     status: str = ""
     message: str = ""
+    last_update_time: str = ""
 
 
 class Rollout(msgspec.Struct, frozen=True, rename="camel"):
@@ -24,6 +25,11 @@ class Rollout(msgspec.Struct, frozen=True, rename="camel"):
     updated_replicas: int = 0
     ready_replicas: int = 0
     conditions: list[WorkloadCondition] = []
+
+    @property
+    def progressed(self) -> str:
+        """When a Deployment last came further: once it is rolled out, when that was. "" where it does not say."""
+        return next((c.last_update_time for c in self.conditions if c.type == "Progressing"), "")
 
     @property
     def refusal(self) -> str:

@@ -222,6 +222,8 @@ def _proxied(spec: _Block) -> Iterator[FieldError]:
             "enabled",
             "builtin and twemproxy speak plain text to the pool: choose proxy.mcrouter, or set enabled to false",
         )
+    if security.block("tls").on() and "mcrouter" in proxy and security.block("tls").get("enableClientCert") is True:
+        yield security.block("tls").forbidden("enableClientCert", "mcrouter shows no certificate: set it to false")
     if security.block("sasl").on():
         yield security.block("sasl").forbidden(
             "enabled",
@@ -272,6 +274,9 @@ def _warnings(spec: _Block, old: _Block | None, policy: Policy, *, sound: bool) 
     if proxy.get("replicas") == 1:
         yield f"{proxy.path('replicas')}: while the one proxy is replaced, nobody is served; 2 are safe"
     yield from _policy_warnings(spec, proxy)
+    ring = proxy.block("twemproxy")
+    if (ring.text("hash"), ring.text("distribution") or "ketama") == ("crc32", "ketama"):
+        yield f"{ring.path('hash')}: crc32 with ketama puts all keys on one shard: choose another hash"
     if proxy.block("twemproxy").text("distribution") == "random":
         yield f"{proxy.path('twemproxy.distribution')}: random: most reads ask another shard than was written to"
     if old is not None:

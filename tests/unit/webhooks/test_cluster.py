@@ -393,6 +393,11 @@ ADDRESSES = "spec.memcached.service.publishNotReadyAddresses"
             ["spec.proxy.twemproxy.distribution: random: most reads ask another shard than was written to"],
         ),
         ({"proxy": {"twemproxy": {**RING, "distribution": "modula"}}}, []),
+        (
+            {"proxy": {"twemproxy": {**RING, "hash": "crc32"}}},
+            ["spec.proxy.twemproxy.hash: crc32 with ketama puts all keys on one shard: choose another hash"],
+        ),
+        ({"proxy": {"twemproxy": {**RING, "hash": "crc32", "distribution": "modula"}}}, []),
     ],
 )
 def test_unwise_things_are_warned_of(spec: Json, told: list[str]) -> None:

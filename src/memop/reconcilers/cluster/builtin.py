@@ -8,9 +8,11 @@ What the library adds, each found missing in 1.6.38 by traffic (docs/proxies.md)
 - a write that every copy must answer fails when any does not: route_allsync asks the last one alone.
 """
 
+from functools import lru_cache
+
 from memop.api.memcached_cluster import Proxy
 from memop.reconcilers.cluster import topology
-from memop.reconcilers.cluster.topology import CONFIG_DIRECTORY, PORT, Topology, absolute
+from memop.reconcilers.cluster.topology import CONFIG_DIRECTORY, Topology, absolute, listening_port
 from memop.reconcilers.objects import Json
 
 RELOADS = True
@@ -19,6 +21,7 @@ GRACE_SECONDS = 30
 
 _LIBRARY_FILE, _CONFIG_FILE = "memop.lua", "config.lua"
 _CONNECTIONS = 16384
+MAX_CONFIGS = 256  # whose sums are kept: each takes milliseconds
 
 # A server that has not answered or accepted in half a second is taken for dead, and is tried again every second. It
 # may fail once, for every CLIENT_ERROR of a server, too, makes the proxy connect to it anew.
@@ -102,7 +105,8 @@ local function follows(r, added, makes)
     if command == mcp.CMD_MG then
         return makes or r:has_flag("T")
     elseif command == mcp.CMD_CAS then
-        r:token(1, "replace")
+        r:token(6, "")
+        r:token(1, "set")
     elseif command == mcp.CMD_ADD then
         r:token(1, "set")
     elseif command == mcp.CMD_MS or command == mcp.CMD_MA or command == mcp.CMD_MD then
@@ -249,11 +253,12 @@ def version(config: dict[str, str]) -> str:
     return config[_CONFIG_FILE].partition("\n")[0].removeprefix("-- ")
 
 
-def container(_proxy: Proxy, image: str) -> Json:
+def container(proxy: Proxy, image: str) -> Json:
     """The container `proxy`, less security context and resources."""
     library, config = f"{CONFIG_DIRECTORY}/{_LIBRARY_FILE}", f"{CONFIG_DIRECTORY}/{_CONFIG_FILE}"
     options = f"proxy_config=routelib:{library},proxy_arg={config}"
-    return topology.container(image, ["memcached", "-p", str(PORT), "-c", str(_CONNECTIONS), "-o", options])
+    command = ["memcached", "-p", str(listening_port(proxy)), "-c", str(_CONNECTIONS), "-o", options]
+    return topology.container(proxy, image, command)
 
 
 def volumes(_proxy: Proxy) -> list[Json]:
@@ -314,6 +319,7 @@ routes{{
 """
 
 
+@lru_cache(MAX_CONFIGS)
 def _sum(text: str) -> int:
     """FNV-1a of 32 bits: short enough to be written in Lua, and no secret."""
     value = _HASH_START

@@ -8,8 +8,9 @@ import msgspec
 
 from memop.api.memcached_cluster import Proxy, ProxyKind
 from memop.reconcilers.cluster import builtin, mcrouter, twemproxy
-from memop.reconcilers.cluster.instance import CONFIG_HASH, Instance, pool_name
+from memop.reconcilers.cluster.instance import CONFIG_HASH, Instance
 from memop.reconcilers.cluster.labels import metadata
+from memop.reconcilers.cluster.seats import POOL_PORT, seat_name
 from memop.reconcilers.cluster.topology import Topology
 from memop.reconcilers.objects import Json
 from memop.refs import CONFIG_MAPS
@@ -33,22 +34,17 @@ PROXIES: Mapping[ProxyKind, ProxyModule] = {"builtin": builtin, "twemproxy": twe
 LAYOUT = "memcached.c5c3.io/layout"
 SINCE = "memcached.c5c3.io/config-since"
 
-POOL_PORT = 11211
-
 
 def topology(instance: Instance) -> Topology:
-    namespace = f"{instance.key.namespace}.svc.{instance.cluster_domain}"
-
-    def host(copy: int, shard: int) -> str:
-        pool = pool_name(instance.key.name, copy)
-        return f"{pool}-{shard}.{pool}.{namespace}"
-
+    domain = f"{instance.key.namespace}.svc.{instance.cluster_domain}"
+    shards, copies = instance.layout
     return Topology(
         copies=tuple(
-            tuple(host(copy, shard) for shard in range(instance.layout.shards))
-            for copy in range(instance.layout.copies)
+            tuple(f"{seat_name(instance.key.name, copy, shard)}.{domain}" for shard in range(shards))
+            for copy in range(copies)
         ),
         port=POOL_PORT,
+        tls=instance.spec.memcached.enabled_tls is not None,
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 from memop.api.memcached_cluster import Proxy, ReadPolicy, WritePolicy
 from memop.reconcilers.cluster import topology
-from memop.reconcilers.cluster.topology import CONFIG_DIRECTORY, PORT, Topology
+from memop.reconcilers.cluster.topology import CONFIG_DIRECTORY, Topology, listening_port
 from memop.reconcilers.objects import Json
 
 RELOADS = True
@@ -24,8 +24,10 @@ _CAS = "ErrorRoute|cas needs one copy of every shard"
 def files(pool: Topology, proxy: Proxy) -> dict[str, str]:
     """The ConfigMap's data: file name → text."""
     names = [f"r{number}" for number in range(len(pool.copies))]
+    # With TLS, the server's certificate is not checked and none of mcrouter's own is shown.
+    access = ":ascii:ssl" if pool.tls else ""
     pools = {
-        name: {"servers": [f"{host}:{pool.port}" for host in copy]}
+        name: {"servers": [f"{host}:{pool.port}{access}" for host in copy]}
         for name, copy in zip(names, pool.copies, strict=True)
     }
     children = [f"PoolRoute|{name}" for name in names]
@@ -41,7 +43,7 @@ def container(proxy: Proxy, image: str) -> Json:
     """
     command = [
         "mcrouter",
-        f"--port={PORT}",
+        f"--port={listening_port(proxy)}",
         f"--config=file:{CONFIG_DIRECTORY}/{_FILE}",
         "--config-dump-root=",
         "--asynclog-disable",
@@ -53,7 +55,7 @@ def container(proxy: Proxy, image: str) -> Json:
     if root := _fifo_root(proxy):
         command.append(f"--debug-fifo-root={root}")
         mounts[_FIFOS] = root
-    return topology.container(image, command, mounts)
+    return topology.container(proxy, image, command, mounts)
 
 
 def volumes(proxy: Proxy) -> list[Json]:

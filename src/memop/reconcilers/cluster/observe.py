@@ -6,6 +6,7 @@ first told to the proxies, and leaves the pools when all proxies have taken that
 the objects themselves: the ConfigMap carries the layout that it describes, and since when.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -224,13 +225,21 @@ def _settled(
     digest = config_hash(instance)
     if workload is None or before.get(CONFIG_HASH) != digest or not _rolled_out(instance, workload, rollout):
         return False, None
-    if not PROXIES[instance.spec.proxy.kind].RELOADS:
-        return _template_annotations(workload).get(CONFIG_HASH) == digest, None
+    proxy = PROXIES[instance.spec.proxy.kind]
+    if not proxy.RELOADS and _template_annotations(workload).get(CONFIG_HASH) != digest:
+        return False, None
     if not instance.since:
         return True, None
-    passed = datetime.fromisoformat(now) - datetime.fromisoformat(instance.since)
-    left = RELOAD_SECONDS - passed.total_seconds()
+    # Proxies that were replaced serve until they are killed; the others may not have the new file yet.
+    left = proxy.GRACE_SECONDS - _seconds(rollout.progressed, now)
+    if proxy.RELOADS:
+        left = max(left, RELOAD_SECONDS - _seconds(instance.since, now))
     return left <= 0, max(left, 0.0) or None
+
+
+def _seconds(since: str, now: str) -> float:
+    """From one time to the other; from one that is not known, all that one waits for."""
+    return (_moment(now) - _moment(since)).total_seconds() if since else math.inf
 
 
 def _rolled_out(instance: Instance, workload: Live, rollout: Rollout) -> bool:

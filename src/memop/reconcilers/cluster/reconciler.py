@@ -80,8 +80,7 @@ class ClusterReconciler:
         unserved = self._applier.unserved(acted_on.cr.key.namespace)
         after = status(observed, problems, unserved=unserved, now=rfc3339(self._clock.now()))
         news = contests(children)
-        stepping = acted_on.instance is not None and acted_on.instance.layout != acted_on.named
-        if observed.told_generation == observed.cr.generation and not stepping:
+        if observed.told_generation == observed.cr.generation:
             news += repairs(observed.conditions, children)
         if await self._applier.status(observed.cr, after):
             news += turns(observed.conditions, after)

@@ -4,10 +4,12 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from memop.api.memcached_cluster import Proxy
 from memop.reconcilers.objects import Json
 
-# The container's: the Service has the port of the spec and finds this one by name.
-PORT, PORT_NAME = 11211, "proxy"
+PORT_NAME = "proxy"
+# Below this a port takes a capability, which restricted pods have not.
+FIRST_UNPRIVILEGED_PORT, UNPRIVILEGED_PORT = 1024, 11211
 CONFIG_VOLUME, CONFIG_DIRECTORY = "config", "/etc/proxy"
 # Endpoints that have lost the pod take a moment to reach every node; until then new connections still come.
 DRAIN_SECONDS = 10
@@ -23,13 +25,14 @@ _PROBE: Json = {
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """`copies[j][i]` is the host of shard i of copy j, where a memcached listens on `port`.
+    """`copies[j][i]` is the host of shard i of copy j, where a memcached listens on `port`, speaking TLS or not.
 
     Every proxy hashes keys to places in this order, so the order is what keeps keys where they are.
     """
 
     copies: tuple[tuple[str, ...], ...]
     port: int
+    tls: bool = False
 
     def __post_init__(self) -> None:
         """Refuse (ValueError) what is no pool, and hosts that would mean something else in a configuration's syntax."""
@@ -43,6 +46,11 @@ class Topology:
                     raise ValueError(f"{host!r} is no host name")
 
 
+def listening_port(proxy: Proxy) -> int:
+    """The container's: the Service's, where it may be; the Service finds it by name."""
+    return proxy.port if proxy.port >= FIRST_UNPRIVILEGED_PORT else UNPRIVILEGED_PORT
+
+
 def absolute(host: str) -> str:
     """The host with the dot that keeps a resolver from trying its search domains, of which none can have it."""
     try:
@@ -52,7 +60,7 @@ def absolute(host: str) -> str:
     return host
 
 
-def container(image: str, command: list[str], mounts: dict[str, str] | None = None) -> Json:
+def container(proxy: Proxy, image: str, command: list[str], mounts: dict[str, str] | None = None) -> Json:
     """The container `proxy`, less security context and resources; `mounts` are scratch volumes, name → path.
 
     The probes ask for a connection alone, and no dead memcached fails them: the proxy listens once it has taken in its
@@ -64,7 +72,7 @@ def container(image: str, command: list[str], mounts: dict[str, str] | None = No
         "name": "proxy",
         "image": image,
         "command": command,
-        "ports": [{"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [{"name": PORT_NAME, "containerPort": listening_port(proxy), "protocol": "TCP"}],
         "livenessProbe": {**_PROBE, "initialDelaySeconds": 10, "periodSeconds": 10},
         "readinessProbe": {**_PROBE, "periodSeconds": 5},
         "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},

@@ -8,7 +8,7 @@ import yaml
 
 from memop.api.memcached_cluster import Proxy, Twemproxy
 from memop.reconcilers.cluster import topology
-from memop.reconcilers.cluster.topology import CONFIG_DIRECTORY, PORT, Topology, absolute
+from memop.reconcilers.cluster.topology import CONFIG_DIRECTORY, Topology, absolute, listening_port
 from memop.reconcilers.objects import Json
 
 RELOADS = False
@@ -27,7 +27,7 @@ def files(pool: Topology, proxy: Proxy) -> dict[str, str]:
         raise ValueError("twemproxy knows one copy of every shard")
     settings = proxy.twemproxy or Twemproxy()
     config = {
-        "listen": f"0.0.0.0:{PORT}",
+        "listen": f"0.0.0.0:{listening_port(proxy)}",
         "hash": settings.hash,
         "distribution": settings.distribution,
         "auto_eject_hosts": True,
@@ -40,12 +40,12 @@ def files(pool: Topology, proxy: Proxy) -> dict[str, str]:
     return {_FILE: yaml.safe_dump({"memcached": config}, sort_keys=False)}
 
 
-def container(_proxy: Proxy, image: str) -> Json:
+def container(proxy: Proxy, image: str) -> Json:
     """The container `proxy`, less security context and resources.
 
     Its log goes to stderr: some builds have a file for it, and none of them may write one here.
     """
-    return topology.container(image, ["nutcracker", "-c", f"{CONFIG_DIRECTORY}/{_FILE}", "-o", "/dev/stderr"])
+    return topology.container(proxy, image, ["nutcracker", "-c", f"{CONFIG_DIRECTORY}/{_FILE}", "-o", "/dev/stderr"])
 
 
 def volumes(_proxy: Proxy) -> list[Json]:

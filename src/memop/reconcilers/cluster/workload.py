@@ -6,7 +6,7 @@ from memop.reconcilers import pods
 from memop.reconcilers.cluster.config import PROXIES, config_hash
 from memop.reconcilers.cluster.instance import CONFIG_HASH, PROXY_KIND, RESTART_TRIGGER, Instance
 from memop.reconcilers.cluster.labels import metadata, proxy_labels, proxy_selector
-from memop.reconcilers.cluster.topology import PORT
+from memop.reconcilers.cluster.topology import listening_port
 from memop.reconcilers.objects import Json
 from memop.refs import DEPLOYMENTS
 
@@ -40,6 +40,7 @@ def pod_template(instance: Instance) -> Json:
     given = proxy.security
     pod_context = pods.pod_security_context((given and given.pod_security_context) or {}, uid)
     container = {
+        "args": [],
         **module.container(proxy, instance.image),
         "resources": proxy.resources or _RESOURCES,
         "securityContext": pods.container_security_context(
@@ -50,7 +51,9 @@ def pod_template(instance: Instance) -> Json:
     monitoring = instance.spec.memcached.enabled_monitoring
     if instance.monitored and monitoring is not None:
         context = pods.container_security_context({}, pod_context, uid)
-        containers.append(pods.exporter(instance.exporter_image, PORT, context, monitoring.exporter_resources))
+        containers.append(
+            pods.exporter(instance.exporter_image, listening_port(proxy), context, monitoring.exporter_resources)
+        )
     return {
         "metadata": _pod_metadata(instance),
         "spec": {
