@@ -19,6 +19,8 @@ from tests.unit.apiserver import client, plain, serving
 
 POD = Key("ns", "cache-proxy-1")
 TOPOLOGY = Topology(copies=(("cache-r0-0.cache-r0.ns.svc.cluster.local",),), port=11211)
+EXPORTER = {"name": "exporter", "ports": [{"name": "metrics", "containerPort": 9150}]}
+PROXY = {"name": "proxy", "ports": [{"name": "proxy", "containerPort": 5000}]}
 READY = {"conditions": [{"type": "Ready", "status": "True", "reason": "X"}]}
 TROUBLED = {"conditions": [{"type": "Degraded", "status": "True", "reason": "ObjectConflict"}]}
 
@@ -33,7 +35,8 @@ def proxy_answering(answer: bytes, *, error: bytes = b"") -> Callable[[web.Reque
     async def forward(request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
         await socket.prepare(request)
-        port = int(request.query["ports"]).to_bytes(2, "little")
+        assert request.query["ports"] == "5000"
+        port = (5000).to_bytes(2, "little")
         await socket.send_bytes(b"\0" + port)
         await socket.send_bytes(b"\1" + port)
         async for message in socket:
@@ -60,7 +63,9 @@ class World:
         self.lists = {
             "memcacheds": [obj("b", {**TROUBLED, "readyReplicas": 1, "replicas": 2}), obj("a", READY)],
             "memcachedclusters": [cluster],
-            "pods": [obj(POD.name, READY, metadata={"annotations": annotations})],
+            "pods": [
+                obj(POD.name, READY, metadata={"annotations": annotations}, spec={"containers": [EXPORTER, PROXY]})
+            ],
         }
         self.config = obj(
             "cache-proxy", metadata={"annotations": {"memcached.c5c3.io/config-hash": "abc"}}, data=config
