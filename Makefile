@@ -12,7 +12,7 @@ API_CLUSTER := api
 FAULTS_CLUSTER := faults
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test check lint types arrows unit test-api test-faults test-e2e bench format crds lock cluster cluster-down clean
+.PHONY: help setup demo demo-down test check lint types arrows unit test-dataplane test-api test-faults test-e2e bench format crds lock cluster cluster-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ demo: setup ## a cluster, the operator, a Memcached with 2 pods, a value read ba
 
 demo-down: cluster-down ## end the demo and its cluster
 
-test: check unit test-api test-faults test-e2e ## everything CI runs: checks, unit tests, real API server, faults, real pods
+test: check unit test-dataplane test-api test-faults test-e2e ## everything CI runs
 
 check: lint types arrows ## ruff, mypy, import-linter
 
@@ -48,6 +48,9 @@ arrows: setup ## who may import whom (docs/architecture.md)
 
 unit: setup ## unit tests, on virtual time
 	@$(BIN)/pytest tests/unit
+
+test-dataplane: setup ## the proxies' configurations against real proxies and memcacheds, on loopback
+	@$(BIN)/pytest -n 2 --dist worksteal tests/dataplane
 
 test-api: setup ## tests against a real API server (level 1, no root needed)
 	@$(CLUSTER) up --level 1 --name $(API_CLUSTER)

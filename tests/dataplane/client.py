@@ -8,11 +8,13 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 TIMEOUT_SECONDS = 5.0
+_BATCH = 100
 
 
 class Client:
@@ -22,12 +24,15 @@ class Client:
         self._socket = socket.create_connection((address, port), timeout=TIMEOUT_SECONDS)
         self._file = self._socket.makefile("rb")
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
         self._socket.close()
 
@@ -51,16 +56,17 @@ class Client:
 
     def closed(self) -> bool:
         """Whether the other side says nothing more and closes."""
-        return self._file.read() == b""
+        return self.rest() == ""
+
+    def rest(self) -> str:
+        """All that comes until the other side closes."""
+        return self._file.read().decode()
 
     def cas(self, key: str) -> str:
         """The id that `gets` gives."""
         found = re.fullmatch(rf"VALUE {key} \d+ \d+ (\d+)\r\n.*\r\nEND\r\n", self.ask(f"gets {key}\r\n"), re.DOTALL)
         assert found is not None
         return found[1]
-
-    def has(self, key: str) -> bool:
-        return self.ask(f"mg {key}\r\n") == "HD\r\n"
 
     def stats(self, kind: str = "") -> dict[str, str]:
         self.send(f"stats {kind}\r\n" if kind else "stats\r\n")
@@ -71,12 +77,22 @@ class Client:
         return result
 
     def put(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            assert self.ask(f"set {key} 0 0 1\r\nx\r\n") == "STORED\r\n"
+        assert set(self.all_of([f"set {key} 0 0 1\r\nx\r\n" for key in keys])) <= {"STORED\r\n"}
 
     def held(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys that are there."""
-        return {key for key in keys if self.has(key)}
+        listed = list(keys)
+        replies = self.all_of([f"get {key}\r\n" for key in listed])
+        return {key for key, reply in zip(listed, replies, strict=True) if reply.startswith("VALUE ")}
+
+    def all_of(self, requests: Sequence[str]) -> list[str]:
+        """The replies, in order; many requests are under way at a time."""
+        replies = []
+        for start in range(0, len(requests), _BATCH):
+            batch = requests[start : start + _BATCH]
+            self.send("".join(batch))
+            replies += [self.reply() for _ in batch]
+        return replies
 
     def _line(self) -> str:
         line = self._file.readline()
@@ -88,34 +104,34 @@ class Client:
         return self._file.read(length + 2).decode()
 
 
-Request = Callable[[random.Random, str], tuple[str, str]]
+Request = Callable[[str], tuple[str, str]]  # key → request, and how its reply begins
 
 
-def get(_random: random.Random, key: str) -> tuple[str, str]:
+def get(key: str) -> tuple[str, str]:
     return f"get {key}\r\n", "VALUE"
 
 
-def gets(_random: random.Random, key: str) -> tuple[str, str]:
+def gets(key: str) -> tuple[str, str]:
     return f"gets {key}\r\n", "VALUE"
 
 
-def gat(_random: random.Random, key: str) -> tuple[str, str]:
+def gat(key: str) -> tuple[str, str]:
     return f"gat 1000 {key}\r\n", "VALUE"
 
 
-def mg(_random: random.Random, key: str) -> tuple[str, str]:
+def mg(key: str) -> tuple[str, str]:
     return f"mg {key} v\r\n", "VA"
 
 
-def put(_random: random.Random, key: str) -> tuple[str, str]:
+def put(key: str) -> tuple[str, str]:
     return f"set {key} 0 0 1\r\n1\r\n", "STORED"
 
 
-def touch(_random: random.Random, key: str) -> tuple[str, str]:
+def touch(key: str) -> tuple[str, str]:
     return f"touch {key} 1000\r\n", "TOUCHED"
 
 
-def replace(_random: random.Random, key: str) -> tuple[str, str]:
+def replace(key: str) -> tuple[str, str]:
     return f"replace {key} 0 0 1\r\n1\r\n", "STORED"
 
 
@@ -137,7 +153,7 @@ class Load:
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         with Client(self.address, self.port) as client:
             for key in self.keys:
                 assert client.ask(f"set {key} 0 0 1\r\n1\r\n") == "STORED\r\n"
@@ -161,16 +177,20 @@ class Load:
     def _run(self, number: int) -> None:
         choice = random.Random(number)  # noqa: S311 - a load that is the same each time
         client = Client(self.address, self.port)
-        while not self._stop.is_set():
-            text, wanted = choice.choice(self.requests)(choice, choice.choice(self.keys))
-            begun = time.monotonic()
-            try:
-                reply = client.ask(text)
-            except (OSError, TimeoutError) as error:
-                reply = repr(error)
-                client = Client(self.address, self.port)
-            self.slowest = max(self.slowest, time.monotonic() - begun)
-            self.answered += 1
-            if not reply.startswith(wanted):
-                self.bad.append((begun, text.partition("\r\n")[0], reply.rstrip()))
-            time.sleep(0.002)
+        try:
+            while not self._stop.is_set():
+                text, wanted = choice.choice(self.requests)(choice.choice(self.keys))
+                begun = time.monotonic()
+                try:
+                    reply = client.ask(text)
+                except OSError as error:
+                    reply = repr(error)
+                    client.close()
+                    client = Client(self.address, self.port)
+                self.slowest = max(self.slowest, time.monotonic() - begun)
+                self.answered += 1
+                if not reply.startswith(wanted):
+                    self.bad.append((begun, text.partition("\r\n")[0], reply.rstrip()))
+                time.sleep(0.002)
+        finally:
+            client.close()

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from hack.cluster.binaries import Finder
 from hack.cluster.images import MEMCACHED, TWEMPROXY, ImageStore, Recipe
@@ -24,9 +25,11 @@ from hack.cluster.locks import exclusive
 from hack.cluster.progress import Progress
 from memop.api.memcached_cluster import Proxy
 from memop.reconcilers.cluster import builtin, twemproxy
-from memop.reconcilers.cluster.topology import CONFIG_DIRECTORY, PORT, Topology
+from memop.reconcilers.cluster.topology import CONFIG_DIRECTORY, Topology
 from tests.dataplane.client import Client
 
+# Of the pool's servers, and the default of proxies.
+PORT = 11211
 _START_SECONDS = 5.0
 
 
@@ -70,6 +73,11 @@ class Server:
     def client(self) -> Client:
         return Client(self.address, PORT)
 
+    def ask(self, request: str) -> str:
+        """The reply, over a connection of its own."""
+        with self.client() as client:
+            return client.ask(request)
+
     def kill(self) -> None:
         """As a pod that ends: connections are reset, and new ones refused."""
         self.process.kill()
@@ -92,7 +100,7 @@ class Running:
     servers: list[Server] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -166,7 +174,7 @@ class Pool:
 
     def seat(self, copy: int, key: str) -> int | None:
         """The shard of that copy that has the key."""
-        found = [shard for shard, server in enumerate(self.copies[copy]) if server.client().has(key)]
+        found = [shard for shard, server in enumerate(self.copies[copy]) if server.ask(f"mg {key}\r\n") == "HD\r\n"]
         assert len(found) <= 1, f"{key} is on shards {found} of copy {copy}"
         return found[0] if found else None
 

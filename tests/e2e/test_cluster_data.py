@@ -1,5 +1,6 @@
 """Clusters behind each proxy, by their keys: where these lie, and what losses and changes do to them under load."""
 
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +12,6 @@ from pymemcache.client.base import Client as Pymemcache
 from tests.dataplane.client import Client
 from tests.support.cluster_load import ALL, READS_AND_WRITES, Load, by_reply
 from tests.support.clusters import (
-    IMAGES,
     MCROUTER_IMAGE,
     PATIENCE,
     PROXIES,
@@ -25,12 +25,15 @@ from tests.support.keys import Seats, ask, fetch, held, lifetimes, seats, store,
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import Operator
 
+log = logging.getLogger(__name__)  # figures: pytest --log-cli-level=info
+
 KEYS = 10_000
 SHAPES = {"wide": (5, 1), "deep": (1, 3), "both": (3, 2)}
 # Keys differ from their even share by this much at most: the proxies hash differently.
 SPREAD = {"builtin": 0.1, "twemproxy": 0.3, "mcrouter": 0.1}
 
 Clusters = dict[tuple[str, str], Cluster]  # by kind and shape
+Loads = dict[str, Load]  # by kind
 
 every_proxy = pytest.mark.parametrize("kind", PROXIES)
 proxies_with_copies = pytest.mark.parametrize("kind", RELOADING)
@@ -52,19 +55,21 @@ def operator(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
 
 @pytest.fixture(scope="module")
 def clusters(operator: Operator) -> Iterator[Clusters]:
-    """One of each shape for each proxy that can, by kind and shape, where Pod Security demands all that it can."""
+    """One of each shape for each proxy that can, and one to shrink; Pod Security demands all that it can of them."""
     kubectl = Kubectl(f"t-{uuid.uuid4().hex[:8]}")
     kubectl("create", "namespace", kubectl.namespace)
     kubectl("label", "namespace", kubectl.namespace, RESTRICTED)
-    found = {}
-    for kind in PROXIES:
-        for shape, (shards, copies) in SHAPES.items():
-            if copies == 1 or kind in RELOADING:
-                name = f"{shape}-{kind}"
-                # A second copy is a later addition.
-                first = 1 if shape == "both" else copies
-                kubectl.apply(memcached_cluster(name, kind, shards=shards, replicasPerShard=first))
-                found[kind, shape] = Cluster(kubectl, name)
+    found = {
+        (kind, shape): Cluster(kubectl, f"{shape}-{kind}")
+        for kind in PROXIES
+        for shape in (*SHAPES, "less")
+        if kind in RELOADING or shape in ("wide", "less")
+    }
+    for (kind, shape), cluster in found.items():
+        shards, copies = SHAPES.get(shape, (2, 2 if kind in RELOADING else 1))
+        if shape == "both":
+            copies = 1  # the second is for a test to add
+        kubectl.apply(memcached_cluster(cluster.name, kind, shards=shards, replicasPerShard=copies))
     yield found
     kubectl("delete", "mcc", "--all", "--wait=false")
     kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
@@ -79,10 +84,38 @@ def of_shape(clusters: Clusters, kind: str, shape: str) -> Cluster:
 
 
 def test_the_tests_here_are_of_both_proxies_that_need_no_other_image() -> None:
-    assert {"builtin", "twemproxy"} <= IMAGES.keys()
+    assert {"builtin", "twemproxy"} <= {*PROXIES}
+    assert "builtin" in RELOADING
 
 
 # --- sizes
+
+
+@pytest.fixture(scope="module")
+def shrunk(clusters: Clusters) -> Loads:
+    """What clients met when there were a shard and a copy less, or a shard where there are no copies, by kind."""
+    found = {}
+    for kind in PROXIES:
+        cluster = clusters[kind, "less"]
+        cluster.in_use()
+        shards, copies = cluster.shape()
+        with Load(cluster) as load:
+            cluster.become(shards=1, replicasPerShard=1)
+            if kind in RELOADING:  # how long kubelets take is not known: they get all the time that they could need
+                assert len(pool_pods(cluster)) == shards * copies
+            load.well()
+        found[kind] = load
+        log.info("%s: %s when %dx%d became 1x1", kind, by_reply(load.failures), shards, copies)
+    return found
+
+
+@every_proxy
+def test_proxies_are_told_of_less_shards_and_copies_before_these_go(shrunk: Loads, kind: str) -> None:
+    """Misses are the price of a shard less."""
+    load = shrunk[kind]
+    assert (load.errors if kind in RELOADING else load.lost) == []
+    assert load.failures
+    assert {failure.reply for failure in load.failures if failure.miss} == {"END\r\n"}
 
 
 @proxies_with_copies
@@ -105,34 +138,11 @@ def test_a_second_copy_moves_no_key_and_fails_no_request(clusters: Clusters, kin
     eventually(lambda: assert_seats(cluster, values, before))
 
 
-@every_proxy
-def test_a_sixth_shard_takes_its_share_of_the_keys_and_no_other_moves(clusters: Clusters, kind: str) -> None:
-    """A proxy that takes the new configuration in fails no request; one that is replaced, none that is tried again."""
-    cluster = of_shape(clusters, kind, "wide")
-    values = numbered("sixth", KEYS)
-    with cluster.client() as client:
-        store(client, values)
-    before = seats(cluster.servers(), values)
-    with Load(cluster) as load:
-        cluster.become(shards=6)
-        load.well()
-        with cluster.client() as client:
-            there = fetch(client, values)
-            moved = values.keys() - there.keys()
-            assert 0 < len(moved) <= KEYS * (1 / 6 + 0.05), len(moved)
-            store(client, {key: values[key] for key in moved})
-    print(f"{kind}: {len(moved)} of {KEYS} keys moved to the sixth shard; {by_reply(load.errors)}")
-    assert (load.errors if kind in RELOADING else load.lost) == []
-    assert held(cluster.servers()[0][5], values).keys() == moved
-    stayed = {key: shard for key, shard in before.items() if key not in moved}
-    assert seats(cluster.servers(), {key: values[key] for key in stayed}) == stayed
-
-
 # --- commands
 
 
-def numbered(name: str, count: int, end: str = "") -> dict[str, str]:
-    return {f"{name}:{number}": f"{number}{end}" for number in range(count)}
+def numbered(name: str, count: int) -> dict[str, str]:
+    return {f"{number}:{name}": str(number) for number in range(count)}
 
 
 def assert_seats(cluster: Cluster, values: dict[str, str], expected: Seats) -> None:
@@ -199,7 +209,7 @@ def test_every_command_reaches_the_one_shard_of_its_key_in_every_copy(
 
 def multiget(client: Client, keys: list[str]) -> dict[str, str]:
     """As `fetch`, a hundred keys to a request: of many shards, that is."""
-    found = {}
+    found: dict[str, str] = {}
     for reply in ask(client, [f"get {' '.join(keys[start : start + 100])}\r\n" for start in range(0, len(keys), 100)]):
         lines = reply.split("\r\n")
         found.update(zip([head.split()[1] for head in lines[0:-2:2]], lines[1:-2:2], strict=True))
@@ -256,8 +266,7 @@ def test_a_lost_pod_takes_its_own_keys_alone_and_its_successor_has_them_again(
         finally:
             if memop == "stopped":
                 operator.start()
-    seconds, replies = load.seconds, by_reply(load.errors)
-    print(f"{kind}, memop {memop}: {seconds:.1f} s of errors for the keys of a lost pod; {replies}")
+    log.info("%s, memop %s: %.1f s of errors, %s", kind, memop, load.seconds, by_reply(load.failures))
     theirs = {key for key in load.values if seat[key] == shard}
     assert load.failures
     assert load.keys() <= theirs
@@ -309,31 +318,67 @@ def assert_told_otherwise(cluster: Cluster, before: str) -> None:
     assert cluster.wanted_config() != before
 
 
-@every_proxy
-def test_what_shrinks_is_told_to_the_proxies_first_and_goes_when_none_can_ask_for_it(
+@proxies_with_copies
+def test_a_change_of_the_pool_replaces_one_copy_after_the_other_and_is_nobodys_error(
     clusters: Clusters, kind: str
 ) -> None:
-    """Misses are the price of a shard less; of a copy less there is none."""
-    cluster = of_shape(clusters, kind, "both" if kind in RELOADING else "wide")
-    shards, copies = cluster.shape()
+    """Nor anybody's miss, where all keys are written again and again."""
+    cluster = of_shape(clusters, kind, "both")
+    before = pool_pods(cluster)
     with Load(cluster) as load:
-        seat = eventually(lambda: seats(cluster.servers(), load.values), timeout=10)
-        cluster.become(shards=shards - 1, replicasPerShard=1)
-        if kind in RELOADING:  # how long kubelets take is not known: they get all the time that they could need
-            assert len(pool_pods(cluster)) == shards * copies
-        eventually(lambda: assert_pool(cluster, shards - 1), timeout=PATIENCE)
+        cluster.change(memcached={"memcached": {"maxMemoryMB": 17}})
+        eventually(lambda: assert_replaced(cluster, before), timeout=PATIENCE, interval=1)
         load.well()
-    print(f"{kind}: {by_reply(load.failures)} when {shards}x{copies} became {shards - 1}x1")
+    assert load.failures == []
+
+
+def assert_replaced(cluster: Cluster, before: dict[str, str]) -> None:
+    """By pods of the same names, which are ready."""
+    after = pool_pods(cluster)
+    assert after.keys() == before.keys()
+    assert not {*after.values()} & {*before.values()}
+    cluster.servers()
+
+
+@every_proxy
+def test_a_sixth_shard_takes_its_share_of_the_keys_and_no_other_moves(clusters: Clusters, kind: str) -> None:
+    """A proxy that takes the new configuration in fails no request; one that is replaced, none that is tried again."""
+    cluster = of_shape(clusters, kind, "wide")
+    values = numbered("sixth", KEYS)
+    with cluster.client() as client:
+        store(client, values)
+    before = seats(cluster.servers(), values)
+    with Load(cluster) as load:
+        cluster.become(shards=6)
+        load.well()
+        with cluster.client() as client:
+            there = fetch(client, values)
+            moved = values.keys() - there.keys()
+            assert 0 < len(moved) <= KEYS * (1 / 6 + 0.05), len(moved)
+            store(client, {key: values[key] for key in moved})
+    log.info("%s: %d of %d keys moved to the sixth shard, %s", kind, len(moved), KEYS, by_reply(load.errors))
     assert (load.errors if kind in RELOADING else load.lost) == []
-    assert load.keys() <= {key for key in seat if seat[key] == shards - 1}
+    assert held(cluster.servers()[0][5], values).keys() == moved
+    stayed = {key: shard for key, shard in before.items() if key not in moved}
+    assert seats(cluster.servers(), {key: values[key] for key in stayed}) == stayed
+
+
+@every_proxy
+def test_what_shrank_goes_when_no_proxy_can_ask_for_it(clusters: Clusters, shrunk: Loads, kind: str) -> None:
+    cluster = clusters[kind, "less"]
+    assert shrunk[kind].answered
+    with Load(cluster) as load:
+        eventually(lambda: assert_pool(cluster, 1), timeout=PATIENCE, interval=1)
+        load.well()
+    assert load.failures == []
     cluster.ready()
 
 
-def pool_pods(cluster: Cluster) -> set[str]:
-    """Their names, until they are gone altogether."""
-    names = {pod["metadata"]["name"] for pod in cluster.kubectl.list("pods", "app.kubernetes.io/name=memcached")}
-    return {name for name in names if name.startswith(f"{cluster.name}-r")}
+def pool_pods(cluster: Cluster) -> dict[str, str]:
+    """Name → uid, until they are gone altogether."""
+    found = [pod["metadata"] for pod in cluster.kubectl.list("pods", "app.kubernetes.io/name=memcached")]
+    return {pod["name"]: pod["uid"] for pod in found if pod["name"].startswith(f"{cluster.name}-r")}
 
 
 def assert_pool(cluster: Cluster, shards: int) -> None:
-    assert pool_pods(cluster) == {cluster.server_name(0, shard) for shard in range(shards)}
+    assert pool_pods(cluster).keys() == {cluster.server_name(0, shard) for shard in range(shards)}

@@ -14,9 +14,11 @@ from tests.support.clusters import (
     IMAGES,
     PATIENCE,
     RESTRICTED,
+    TWEMPROXY_IMAGE,
     Cluster,
     is_ready,
     memcached_cluster,
+    proxy_container,
 )
 from tests.support.kubectl import Json, Kubectl, eventually
 from tests.support.operator import Operator
@@ -43,7 +45,7 @@ def operator(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
 
 @pytest.fixture(scope="module")
 def cache(operator: Operator) -> Iterator[Cluster]:
-    """One with all features, where Pod Security demands all that it can. Every test leaves it ready."""
+    """One with all features, where Pod Security demands all that it can. Every test leaves it in use."""
     kubectl = Kubectl(f"t-{uuid.uuid4().hex[:8]}")
     kubectl("create", "namespace", kubectl.namespace)
     kubectl("label", "namespace", kubectl.namespace, RESTRICTED)
@@ -94,7 +96,7 @@ def scrape(kubectl: Kubectl, service: str) -> list[dict[str, float]]:
 
 
 def test_proxies_and_pool_are_scraped(cache: Cluster) -> None:
-    cache.ready()
+    cache.in_use()
     for service in ("cache", "cache-r0"):
         told = eventually(partial(scrape_two, cache.kubectl, service))
         assert [samples["memcached_up"] for samples in told] == [1, 1], service
@@ -115,7 +117,7 @@ def test_the_pools_network_policy_admits_the_proxies_beside_whom_the_user_named(
     [rule] = policy["spec"]["ingress"]
     assert rule["from"] == [WEB, {"podSelector": {"matchLabels": PROXY_LABELS}}]
     assert [port["port"] for port in rule["ports"]] == [11211, 9150]
-    cache.ready()
+    cache.in_use()
     for pod in cache.proxies():
         assert PROXY_LABELS.items() <= pod["metadata"]["labels"].items()
     assert pool_names(cache) == {"cache-r0-0", "cache-r0-1"}
@@ -143,13 +145,13 @@ def evict(kubectl: Kubectl, pod: Json) -> str:
 
 
 def test_a_drain_takes_one_proxy_at_a_time_and_no_request_with_it(cache: Cluster) -> None:
-    cache.ready()
+    cache.in_use()
     eventually(lambda: assert_allowed(cache, 1))
     with Load(cache) as load:
         one, other = cache.proxies()
         assert evict(cache.kubectl, one) == ""
         assert "violate the pod's disruption budget" in evict(cache.kubectl, other)
-        eventually(lambda: assert_gone(cache, [one]), timeout=PATIENCE)
+        eventually(lambda: assert_gone(cache, [one]), timeout=PATIENCE, interval=1)
         cache.in_use()
         load.well()
     assert load.lost == []
@@ -169,7 +171,7 @@ def assert_gone(cluster: Cluster, pods: list[Json]) -> None:
 
 
 def test_while_paused_memop_leaves_all_as_it_is_and_says_so(cache: Cluster) -> None:
-    cache.ready()
+    cache.in_use()
     kubectl = cache.kubectl
     kubectl("annotate", "mcc/cache", "memcached.c5c3.io/paused=true")
     cache.change(proxy={"replicas": 3})
@@ -200,7 +202,7 @@ def assert_served(cluster: Cluster) -> None:
 
 
 def test_what_others_change_or_delete_is_put_back(cache: Cluster) -> None:
-    cache.ready()
+    cache.in_use()
     kubectl = cache.kubectl
 
     def spec(kind: str, name: str) -> Json:
@@ -240,7 +242,6 @@ def test_what_others_change_or_delete_is_put_back(cache: Cluster) -> None:
     kubectl.delete("memcached", "cache-r0")
     eventually(check)
     cache.in_use()
-    cache.ready()
     assert_served(cache)
 
 
@@ -252,7 +253,7 @@ def test_a_strangers_service_is_left_alone_and_told_of_until_it_goes(cache: Clus
     eventually(lambda: taken.assert_condition("Degraded", "True", "ObjectConflict", "Service"))
     eventually(lambda: assert_events(kubectl, "taken", "ObjectConflict"))
     # All else goes on.
-    eventually(lambda: taken.assert_condition("ProxyReady", "True"), timeout=PATIENCE)
+    eventually(lambda: taken.assert_condition("ProxyReady", "True"), timeout=PATIENCE, interval=1)
     assert kubectl.get("service", "taken") == before
     kubectl.delete("service", "taken")
     taken.ready()
@@ -282,18 +283,20 @@ def test_twemproxy_without_an_image_is_told_of_and_begins_when_one_is_named(cach
 # --- changes by the user
 
 
-def test_another_port_is_the_services_alone(cache: Cluster) -> None:
-    cache.ready()
-    before = {pod["metadata"]["uid"] for pod in cache.proxies()}
+def test_another_port_is_served_from_when_the_service_has_it(cache: Cluster) -> None:
+    """By proxies that listen elsewhere until they are replaced, one by one."""
+    cache.in_use()
+    before = cache.proxies()
     cache.change(proxy={"port": 11311})
     eventually(lambda: assert_port(cache, 11311))
     eventually(lambda: assert_served(cache))
-    eventually(lambda: assert_told(cache))
+    with Load(cache) as load:
+        replaced(cache, before)
+        load.well()
+    assert load.lost == []
     assert cache.cr["status"]["endpoint"] == f"cache.{cache.kubectl.namespace}:11311"
-    assert {pod["metadata"]["uid"] for pod in cache.proxies()} == before
-    cache.change(proxy={"port": 11211})
-    eventually(lambda: assert_port(cache, 11211))
-    eventually(lambda: assert_served(cache))
+    cache.become(proxy={"port": 11211})
+    assert_served(cache)
 
 
 def assert_port(cluster: Cluster, port: int) -> None:
@@ -311,18 +314,19 @@ def replaced(cluster: Cluster, before: list[Json]) -> None:
         assert not uids & {pod["metadata"]["uid"] for pod in found}
         assert_gone(cluster, before)
 
-    eventually(check, timeout=PATIENCE)
+    eventually(check, timeout=PATIENCE, interval=1)
 
 
 def test_proxies_of_another_image_or_kind_come_one_by_one_and_no_request_is_lost(cache: Cluster) -> None:
     """A client that reconnects tries once more at most. Another kind hashes otherwise, so keys are elsewhere then."""
-    cache.ready()
+    cache.in_use()
     pool = cache.servers()
-    for proxy, kind in (
-        ({"builtin": {"image": "memcached:1.6.39"}}, "builtin"),
-        ({"builtin": None, "twemproxy": IMAGES["twemproxy"]}, "twemproxy"),
-        ({"builtin": {}, "twemproxy": None}, "builtin"),
-    ):
+    changes: tuple[tuple[Json, str, str], ...] = (
+        ({"builtin": {"image": "memcached:1.6.39"}}, "memcached", "memcached:1.6.39"),
+        ({"builtin": None, "twemproxy": IMAGES["twemproxy"]}, "nutcracker", TWEMPROXY_IMAGE),
+        ({"builtin": {"image": None}, "twemproxy": None}, "memcached", "memcached:1.6.38"),
+    )
+    for proxy, program, image in changes:
         before = cache.proxies()
         with Load(cache) as load:
             cache.change(proxy=proxy)
@@ -330,22 +334,20 @@ def test_proxies_of_another_image_or_kind_come_one_by_one_and_no_request_is_lost
             load.well()
         assert load.lost == []
         for pod in cache.proxies():
-            [container] = (c for c in pod["spec"]["containers"] if c["name"] == "proxy")
-            assert container["command"][0] == ("memcached" if kind == "builtin" else "nutcracker")
-            assert container["image"] == proxy[kind].get("image", "memcached:1.6.38")
+            container = proxy_container(pod)
+            assert (container["command"][0], container["image"]) == (program, image)
         cache.in_use()
         assert cache.servers() == pool
-        monitored = ("True", "MonitoringReady") if kind == "builtin" else ("False", "ProxyNotMonitored")
+        monitored = ("True", "MonitoringReady") if program == "memcached" else ("False", "ProxyNotMonitored")
         eventually(partial(cache.assert_condition, "MonitoringReady", *monitored))
 
 
 def test_a_restart_trigger_replaces_every_pod(cache: Cluster) -> None:
-    cache.ready()
+    cache.in_use()
     before = cache.kubectl.list("pods", OURS)
     cache.kubectl("annotate", "--overwrite", "mcc/cache", f"memcached.c5c3.io/restart-trigger={uuid.uuid4().hex}")
-    eventually(lambda: assert_gone(cache, before), timeout=PATIENCE)
+    eventually(lambda: assert_gone(cache, before), timeout=PATIENCE, interval=1)
     cache.in_use()
-    cache.ready()
     assert_served(cache)
 
 
@@ -370,7 +372,7 @@ def test_of_a_deleted_cluster_nothing_remains(kubectl: Kubectl) -> None:
     kubectl.apply(memcached_cluster("early", **spec))
     eventually(partial(kubectl.get, "memcached", "early-r0"), interval=0.01)
     kubectl("delete", "mcc", "cache", "early", "--wait=false")
-    eventually(lambda: assert_nothing(kubectl), timeout=PATIENCE)
+    eventually(lambda: assert_nothing(kubectl), timeout=PATIENCE, interval=1)
 
 
 def assert_nothing(kubectl: Kubectl) -> None:

@@ -20,7 +20,6 @@ IMAGES: dict[str, Json] = {
 PROXIES = tuple(IMAGES)
 # Those that take in a new configuration by themselves are those that know copies.
 RELOADING = tuple(kind for kind in PROXIES if kind != "twemproxy")
-PROXY_PORT = 11211
 # For what takes new pods on a busy machine, or kubelet's next look at a ConfigMap.
 PATIENCE = 150
 
@@ -114,9 +113,8 @@ class Cluster:
         return [[found[name]["status"]["podIP"] for name in copy] for copy in names]
 
     def proxies(self) -> list[Json]:
-        """The proxies' pods, less those that are on their way out."""
-        found = self.kubectl.list("pods", selector("memcached-proxy", self.name))
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        """The proxies' pods; those on their way out still serve."""
+        return self.kubectl.list("pods", selector("memcached-proxy", self.name))
 
     def lose(self, copy: int, shard: int, *flags: str) -> None:
         """Delete a pool's pod and wait until its successor is ready."""
@@ -129,13 +127,13 @@ class Cluster:
             assert found["metadata"]["uid"] != before
             assert is_ready(found)
 
-        eventually(check, timeout=PATIENCE)
+        eventually(check, timeout=PATIENCE, interval=0.5)
 
     # --- what the proxies have
 
     def in_use(self) -> None:
-        """Wait until the pool is there and the proxies, all of them ready, have the configuration for it."""
-        eventually(self.assert_in_use, timeout=PATIENCE)
+        """Wait until the pool is there and the proxies have the configuration for it; no others serve any more."""
+        eventually(self.assert_in_use, timeout=PATIENCE, interval=1)
 
     def assert_in_use(self) -> None:
         cr = self.cr
@@ -165,7 +163,8 @@ class Cluster:
         kind = self.kind
         if kind == "twemproxy":
             return str(pod["metadata"]["annotations"].get(CONFIG_HASH))
-        with Client(pod["status"]["podIP"], PROXY_PORT) as client:
+        [port] = (port["containerPort"] for port in proxy_container(pod)["ports"])
+        with Client(pod["status"]["podIP"], port) as client:
             if kind == "mcrouter":
                 return client.ask("get __mcrouter__.config_md5_digest\r\n").split("\r\n")[1]
             found = [re.fullmatch(r"user_config_(\w+)", name) for name in client.stats("proxy")]
@@ -181,7 +180,13 @@ class Cluster:
         assert message in stated["message"], stated
 
     def ready(self) -> None:
-        eventually(lambda: self.assert_condition("Ready", "True"), timeout=PATIENCE)
+        eventually(lambda: self.assert_condition("Ready", "True"), timeout=PATIENCE, interval=1)
+
+
+def proxy_container(pod: Json) -> Json:
+    """Of a proxy's pod, which may have an exporter beside it."""
+    [container] = (container for container in pod["spec"]["containers"] if container["name"] == "proxy")
+    return dict(container)
 
 
 def is_ready(pod: Json) -> bool:

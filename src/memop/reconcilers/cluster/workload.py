@@ -10,6 +10,8 @@ from memop.reconcilers.cluster.topology import listening_port
 from memop.reconcilers.objects import Json
 from memop.refs import DEPLOYMENTS
 
+# Proxies wait for each name that they look up, and serve nobody meanwhile.
+_DNS_OPTIONS = ({"name": "timeout", "value": "1"}, {"name": "attempts", "value": "1"})
 _RESOURCES: Json = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 
 
@@ -59,6 +61,7 @@ def pod_template(instance: Instance) -> Json:
         "spec": {
             **pods.ISOLATION,
             "securityContext": pod_context,
+            "dnsConfig": {"options": [dict(option) for option in _DNS_OPTIONS]},
             "terminationGracePeriodSeconds": module.GRACE_SECONDS,
             "affinity": {"podAntiAffinity": pods.anti_affinity(labels, "soft")},
             "containers": containers,
