@@ -31,30 +31,30 @@ from memop.api.memcached_cluster import (
     Twemproxy,
 )
 from memop.webhooks import defaulting
-from memop.webhooks.defaulting import _field, _fill, _within
+from memop.webhooks.defaulting import field_default, fill, fill_within
 from memop.webhooks.validation import (
-    _DNS_1035,
+    DNS_1035,
     FORBIDDEN,
     MAX_ERRORS,
     MAX_SPEC,
     TOO_LONG,
+    Block,
     Effective,
     FieldError,
     Policy,
     Verdict,
-    _Block,
-    _bounded,
-    _image_warnings,
-    _privileges,
-    _requests,
-    _reserved,
-    _schema_error,
-    _spec,
-    _unconfined,
-    _without,
+    bounded,
+    errors_of,
+    image_warnings,
+    privileges,
+    quantities,
+    reserved,
+    schema_error,
+    spec_block,
+    unconfined,
+    warnings_of,
+    without,
 )
-from memop.webhooks.validation import _errors as _memcached_errors
-from memop.webhooks.validation import _warnings as _memcached_warnings
 
 Json = Any
 
@@ -73,16 +73,16 @@ class ClusterPolicy(Policy):
 
 _NUMBERS = {"shards": DEFAULT_SHARDS, "replicasPerShard": DEFAULT_COPIES}
 _PROXY = {
-    "replicas": _field(Proxy, "replicas"),
-    "port": _field(Proxy, "port"),
-    "readPolicy": _field(Proxy, "read_policy"),
-    "writePolicy": _field(Proxy, "write_policy"),
+    "replicas": field_default(Proxy, "replicas"),
+    "port": field_default(Proxy, "port"),
+    "readPolicy": field_default(Proxy, "read_policy"),
+    "writePolicy": field_default(Proxy, "write_policy"),
 }
 _TWEMPROXY = {
-    "hash": _field(Twemproxy, "hash"),
-    "distribution": _field(Twemproxy, "distribution"),
-    "serverFailureLimit": _field(Twemproxy, "server_failure_limit"),
-    "serverRetryTimeout": _field(Twemproxy, "server_retry_timeout"),
+    "hash": field_default(Twemproxy, "hash"),
+    "distribution": field_default(Twemproxy, "distribution"),
+    "serverFailureLimit": field_default(Twemproxy, "server_failure_limit"),
+    "serverRetryTimeout": field_default(Twemproxy, "server_retry_timeout"),
 }
 
 
@@ -91,14 +91,14 @@ def default(new: Json, _old: Json = None) -> Json:
     if not isinstance(new, dict) or not isinstance(new.get("spec"), dict | None):
         return new
     full = dict(new)
-    _fill(full, "spec", _NUMBERS, always=True)
+    fill(full, "spec", _NUMBERS, always=True)
     spec = full["spec"]
     given = {} if spec.get("memcached") is None else spec["memcached"]
     if isinstance(given, dict):
         whole = defaulting.default({"spec": given})["spec"]
         spec["memcached"] = {name: value for name, value in whole.items() if name != "replicas"}
-    _fill(spec, "proxy", _PROXY, always=True)
-    _within(spec, "proxy", "twemproxy", _TWEMPROXY)
+    fill(spec, "proxy", _PROXY, always=True)
+    fill_within(spec, "proxy", "twemproxy", _TWEMPROXY)
     return full
 
 
@@ -107,7 +107,7 @@ def default(new: Json, _old: Json = None) -> Json:
 
 def pool(spec: Mapping[str, Json]) -> Json:
     """The spec of the `Memcached` that is one copy, by a cluster's spec."""
-    cluster = _Block(spec, "spec")
+    cluster = Block(spec, "spec")
     shards = cluster.number("shards", DEFAULT_SHARDS)
     given = cluster.block("memcached").node
     service = given.get("service", {})
@@ -120,8 +120,8 @@ def pool(spec: Mapping[str, Json]) -> Json:
     }
 
 
-def _pool(spec: _Block, policy: Policy) -> Iterator[FieldError]:
-    for error in _memcached_errors({"spec": pool(spec.node)}, policy):
+def _pool(spec: Block, policy: Policy) -> Iterator[FieldError]:
+    for error in errors_of({"spec": pool(spec.node)}, policy):
         field, detail = _below(error.field), error.detail
         if detail.startswith(error.field):
             detail = field + detail.removeprefix(error.field)
@@ -151,10 +151,10 @@ def validate(new: Json, old: Json = None, *, policy: Policy) -> Verdict:
         for error in _errors(old, policy):
             before[error.identity] = max(error.amount, before.get(error.identity, 0))
         errors = [error for error in found if error.amount > before.get(error.identity, error.amount - 1)]
-    if _excess(_spec(new).node):
+    if _excess(spec_block(new).node):
         return Verdict(errors, [])
-    warnings = _warnings(_spec(new), None if old is None else _spec(old), policy, sound=not found)
-    return Verdict(_bounded(errors), list(islice(warnings, MAX_ERRORS)))
+    warnings = _warnings(spec_block(new), None if old is None else spec_block(old), policy, sound=not found)
+    return Verdict(bounded(errors), list(islice(warnings, MAX_ERRORS)))
 
 
 def effective(spec: Json, *, policy: Policy) -> Effective:
@@ -165,8 +165,8 @@ def effective(spec: Json, *, policy: Policy) -> Effective:
     errors, kept = list(_errors(full, policy)), full["spec"]
     for error in errors:
         if error.drop:
-            kept = _without(kept, error.drop)
-    return Effective(kept, _bounded(errors))
+            kept = without(kept, error.drop)
+    return Effective(kept, bounded(errors))
 
 
 def _excess(spec: Json) -> int:
@@ -174,8 +174,8 @@ def _excess(spec: Json) -> int:
 
 
 def _errors(full: Json, policy: Policy) -> Iterator[FieldError]:
-    spec = _spec(full)
-    if excess := _excess(_Block(full, "").get("spec")):
+    spec = spec_block(full)
+    if excess := _excess(Block(full, "").get("spec")):
         yield FieldError("spec", TOO_LONG, f"may not be more than {MAX_CLUSTER_SPEC} bytes", amount=excess)
         return
     yield from _schema(full)
@@ -186,22 +186,22 @@ def _errors(full: Json, policy: Policy) -> Iterator[FieldError]:
 
 def _schema(full: Json) -> Iterator[FieldError]:
     """What the API server checks, but for the pool's own fields, of which `_pool` tells."""
-    spec = _Block(full, "").get("spec")
+    spec = Block(full, "").get("spec")
     if isinstance(spec, dict) and isinstance(spec.get("memcached"), dict):
         spec = {**spec, "memcached": {}}
     try:
         MemcachedClusterSpec.model_validate_json(msgspec.json.encode({} if spec is None else spec), strict=True)
     except ValidationError as error:
         for found in error.errors(include_url=False):
-            yield _schema_error(found["loc"], found["type"], found["input"], found.get("ctx", {}))
+            yield schema_error(found["loc"], found["type"], found["input"], found.get("ctx", {}))
 
 
 def _name_errors(full: Json) -> Iterator[FieldError]:
-    metadata = _Block(full, "").block("metadata")
+    metadata = Block(full, "").block("metadata")
     name = metadata.text("name")
     if not name and "generateName" in metadata:
         return
-    if not _DNS_1035.fullmatch(name) or len(name) > MAX_CLUSTER_NAME_LENGTH:
+    if not DNS_1035.fullmatch(name) or len(name) > MAX_CLUSTER_NAME_LENGTH:
         yield metadata.invalid(
             "name",
             "Services and pods are named after it, so it must be a DNS-1035 label of at most "
@@ -209,7 +209,7 @@ def _name_errors(full: Json) -> Iterator[FieldError]:
         )
 
 
-def _proxied(spec: _Block) -> Iterator[FieldError]:
+def _proxied(spec: Block) -> Iterator[FieldError]:
     """What the proxy cannot do."""
     proxy, security = spec.block("proxy"), spec.block("memcached").block("security")
     if "twemproxy" in proxy and spec.number("replicasPerShard", DEFAULT_COPIES) > 1:
@@ -232,7 +232,7 @@ def _proxied(spec: _Block) -> Iterator[FieldError]:
         )
 
 
-def _proxy(proxy: _Block, policy: Policy) -> Iterator[FieldError]:
+def _proxy(proxy: Block, policy: Policy) -> Iterator[FieldError]:
     if sum(name in proxy for name in ("builtin", "twemproxy", "mcrouter")) > 1:
         yield FieldError(
             proxy.at,
@@ -245,22 +245,22 @@ def _proxy(proxy: _Block, policy: Policy) -> Iterator[FieldError]:
             "image",
             "no image of twemproxy is maintained publicly: name one, or have the operator run with --twemproxy-image",
         )
-    yield from _requests(proxy.block("resources"))
-    yield from _reserved(proxy, "podLabels", RESERVED_POD_LABELS)
-    yield from _reserved(proxy, "podAnnotations", RESERVED_PROXY_ANNOTATIONS)
+    yield from quantities(proxy.block("resources"))
+    yield from reserved(proxy, "podLabels", RESERVED_POD_LABELS)
+    yield from reserved(proxy, "podAnnotations", RESERVED_PROXY_ANNOTATIONS)
     if not policy.allow_privileged_pods:
-        for error in _privileges(proxy.block("security")):
+        for error in privileges(proxy.block("security")):
             yield replace(error, detail=re.sub("^memcached ", "the proxy ", error.detail))
-        for error in _unconfined(proxy.block("podAnnotations")):
+        for error in unconfined(proxy.block("podAnnotations")):
             yield replace(error, drop=("proxy", *error.drop))
 
 
 # --- Unwise, not wrong
 
 
-def _warnings(spec: _Block, old: _Block | None, policy: Policy, *, sound: bool) -> Iterator[str]:
+def _warnings(spec: Block, old: Block | None, policy: Policy, *, sound: bool) -> Iterator[str]:
     """`sound` is a spec without an error, with which can be reckoned."""
-    for warning in _memcached_warnings(_Block(pool(spec.node), "spec"), None, policy, sound=sound):
+    for warning in warnings_of(Block(pool(spec.node), "spec"), None, policy, sound=sound):
         yield _below(warning)
     service = spec.block("memcached").block("service")
     if service.get("publishNotReadyAddresses") is False:
@@ -268,7 +268,7 @@ def _warnings(spec: _Block, old: _Block | None, policy: Policy, *, sound: bool) 
         yield f"{at}: true in a cluster: its proxy, not readiness, decides whom it asks"
     proxy = spec.block("proxy")
     for name in ("builtin", "twemproxy", "mcrouter"):
-        yield from _image_warnings(proxy.block(name), "image")
+        yield from image_warnings(proxy.block(name), "image")
     if _without_proxy(proxy.block("builtin").text("image")):
         yield f"{proxy.path('builtin.image')}: memcached has its proxy from 1.6.38 on, and does not start without it"
     if proxy.get("replicas") == 1:
@@ -295,7 +295,7 @@ def _without_proxy(image: str) -> bool:
     return (int(major), int(minor), 38 if patch is None else int(patch)) < (1, 6, 38)
 
 
-def _policy_warnings(spec: _Block, proxy: _Block) -> Iterator[str]:
+def _policy_warnings(spec: Block, proxy: Block) -> Iterator[str]:
     if spec.number("replicasPerShard", DEFAULT_COPIES) <= 1:
         return
     if proxy.text("readPolicy") == "random" and _kind(proxy) == "mcrouter":
@@ -304,7 +304,7 @@ def _policy_warnings(spec: _Block, proxy: _Block) -> Iterator[str]:
         yield f"{proxy.path('writePolicy')}: all: while one copy of a shard is away, every write to the shard fails"
 
 
-def _change_warnings(spec: _Block, old: _Block) -> Iterator[str]:
+def _change_warnings(spec: Block, old: Block) -> Iterator[str]:
     """What an update does to keys."""
     now, before = (block.number("shards", DEFAULT_SHARDS) for block in (spec, old))
     if now < before:
@@ -326,7 +326,7 @@ def _change_warnings(spec: _Block, old: _Block) -> Iterator[str]:
 _MOVES = "nearly all keys get another shard, and miss until they are set again"
 
 
-def _kind(proxy: _Block) -> ProxyKind:
+def _kind(proxy: Block) -> ProxyKind:
     if "twemproxy" in proxy:
         return "twemproxy"
     return "mcrouter" if "mcrouter" in proxy else "builtin"

@@ -31,35 +31,35 @@ def default(new: Json, old: Json = None) -> Json:
             del spec["replicas"]
     elif spec.get("replicas") is None:
         spec["replicas"] = DEFAULT_REPLICAS
-    _fill(spec, "memcached", _CONFIG, always=True)
-    _fill(spec, "highAvailability", {"antiAffinityPreset": _field(HighAvailability, "anti_affinity_preset")})
-    _within(spec, "highAvailability", "gracefulShutdown", _GRACE)
-    _within(spec, "monitoring", "serviceMonitor", _SCRAPE)
+    fill(spec, "memcached", _CONFIG, always=True)
+    fill(spec, "highAvailability", {"antiAffinityPreset": field_default(HighAvailability, "anti_affinity_preset")})
+    fill_within(spec, "highAvailability", "gracefulShutdown", _GRACE)
+    fill_within(spec, "monitoring", "serviceMonitor", _SCRAPE)
     return {**new, "spec": spec}
 
 
-def _field(model: type[Any], name: str) -> Json:
+def field_default(model: type[Any], name: str) -> Json:
     return model.model_fields[name].default
 
 
 _CONFIG = {
-    "maxMemoryMB": _field(MemcachedConfig, "max_memory_mb"),
-    "maxConnections": _field(MemcachedConfig, "max_connections"),
-    "threads": _field(MemcachedConfig, "threads"),
-    "maxItemSize": _field(MemcachedConfig, "max_item_size"),
-    "verbosity": _field(MemcachedConfig, "verbosity"),
+    "maxMemoryMB": field_default(MemcachedConfig, "max_memory_mb"),
+    "maxConnections": field_default(MemcachedConfig, "max_connections"),
+    "threads": field_default(MemcachedConfig, "threads"),
+    "maxItemSize": field_default(MemcachedConfig, "max_item_size"),
+    "verbosity": field_default(MemcachedConfig, "verbosity"),
 }
 _GRACE = {
-    "preStopDelaySeconds": _field(GracefulShutdown, "pre_stop_delay_seconds"),
-    "terminationGracePeriodSeconds": _field(GracefulShutdown, "termination_grace_period_seconds"),
+    "preStopDelaySeconds": field_default(GracefulShutdown, "pre_stop_delay_seconds"),
+    "terminationGracePeriodSeconds": field_default(GracefulShutdown, "termination_grace_period_seconds"),
 }
 _SCRAPE = {
-    "interval": _field(ServiceMonitor, "interval"),
-    "scrapeTimeout": _field(ServiceMonitor, "scrape_timeout"),
+    "interval": field_default(ServiceMonitor, "interval"),
+    "scrapeTimeout": field_default(ServiceMonitor, "scrape_timeout"),
 }
 
 
-def _fill(owner: dict[str, Json], name: str, defaults: dict[str, Json], *, always: bool = False) -> None:
+def fill(owner: dict[str, Json], name: str, defaults: dict[str, Json], *, always: bool = False) -> None:
     block = owner.get(name)
     if block is None and always:
         block = {}
@@ -68,10 +68,10 @@ def _fill(owner: dict[str, Json], name: str, defaults: dict[str, Json], *, alway
         owner[name] = {**block, **missing}
 
 
-def _within(spec: dict[str, Json], outer: str, inner: str, defaults: dict[str, Json]) -> None:
+def fill_within(spec: dict[str, Json], outer: str, inner: str, defaults: dict[str, Json]) -> None:
     if isinstance(spec.get(outer), dict):
         spec[outer] = dict(spec[outer])
-        _fill(spec[outer], inner, defaults)
+        fill(spec[outer], inner, defaults)
 
 
 def _sized_by_another(spec: Json) -> bool:

@@ -118,25 +118,25 @@ class Effective:
 
 def validate(new: Json, old: Json = None, *, policy: Policy = Policy()) -> Verdict:
     """Judge an object that is made or, with `old`, updated."""
-    found = list(_errors(new, policy))
+    found = list(errors_of(new, policy))
     if old is None:
         errors = [*_name_errors(new), *_second_size(new, old), *found]
     else:
         before: dict[tuple[str, str], int] = {}
-        for error in _errors(old, policy):
+        for error in errors_of(old, policy):
             before[error.identity] = max(error.amount, before.get(error.identity, 0))
         errors = [
             *_identity_errors(new, old),
             *_second_size(new, old),
             *(error for error in found if error.amount > before.get(error.identity, error.amount - 1)),
         ]
-    if _excess(_spec(new).node):
+    if _excess(spec_block(new).node):
         return Verdict(errors, [])
-    warnings = _warnings(_spec(new), None if old is None else _spec(old), policy, sound=not found)
-    return Verdict(_bounded(errors), list(islice(warnings, MAX_ERRORS)))
+    warnings = warnings_of(spec_block(new), None if old is None else spec_block(old), policy, sound=not found)
+    return Verdict(bounded(errors), list(islice(warnings, MAX_ERRORS)))
 
 
-def _bounded(errors: list[FieldError]) -> list[FieldError]:
+def bounded(errors: list[FieldError]) -> list[FieldError]:
     """A megabyte of arguments has as many errors; who mends the first ones mends the rest."""
     if len(errors) <= MAX_ERRORS:
         return errors
@@ -150,26 +150,26 @@ def effective(spec: Json, *, policy: Policy = Policy()) -> Effective:
     So a cluster without webhooks, or with objects from before them, gives nobody more than admission does.
     """
     if _excess(spec):
-        return Effective(None, list(_errors({"spec": spec}, policy)))
+        return Effective(None, list(errors_of({"spec": spec}, policy)))
     full = default({"spec": spec})
-    errors, kept = list(_errors(full, policy)), full["spec"]
+    errors, kept = list(errors_of(full, policy)), full["spec"]
     for error in errors:
         if error.drop:
-            kept = _without(kept, error.drop)
-    return Effective(kept, _bounded(errors))
+            kept = without(kept, error.drop)
+    return Effective(kept, bounded(errors))
 
 
-def _without(node: Json, path: tuple[str, ...]) -> Json:
+def without(node: Json, path: tuple[str, ...]) -> Json:
     """A copy without what is at `path`; several errors may name the same."""
     name, *below = path
     if not isinstance(node, dict) or name not in node:
         return node
     if not below:
         return {other: value for other, value in node.items() if other != name}
-    return {**node, name: _without(node[name], tuple(below))}
+    return {**node, name: without(node[name], tuple(below))}
 
 
-class _Block:
+class Block:
     """A JSON object and where it stands; what is missing or of another type reads as absent."""
 
     __slots__ = ("at", "node")
@@ -184,8 +184,8 @@ class _Block:
     def get(self, name: str) -> Json:
         return self.node.get(name)
 
-    def block(self, name: str) -> "_Block":
-        return _Block(self.node.get(name), self.path(name))
+    def block(self, name: str) -> "Block":
+        return Block(self.node.get(name), self.path(name))
 
     def number(self, name: str, otherwise: int) -> int:
         value = self.node.get(name)
@@ -215,24 +215,24 @@ class _Block:
         return FieldError(self.path(name), FORBIDDEN, detail, **more)
 
 
-def _spec(full: Json) -> _Block:
-    return _Block(full, "").block("spec")
+def spec_block(full: Json) -> Block:
+    return Block(full, "").block("spec")
 
 
 def _excess(spec: Json) -> int:
     return max(0, len(msgspec.json.encode(spec)) - MAX_SPEC)
 
 
-def _errors(full: Json, policy: Policy) -> Iterator[FieldError]:
-    if excess := _excess(_Block(full, "").get("spec")):
+def errors_of(full: Json, policy: Policy) -> Iterator[FieldError]:
+    if excess := _excess(Block(full, "").get("spec")):
         yield FieldError("spec", TOO_LONG, f"may not be more than {MAX_SPEC} bytes", amount=excess)
         return
-    spec = _spec(full)
+    spec = spec_block(full)
     yield from _schema(full)
     yield from _size(spec)
     yield from _memory(spec)
     for block in (spec.block("resources"), spec.block("monitoring").block("exporterResources")):
-        yield from _requests(block)
+        yield from quantities(block)
     yield from _item_size(spec.block("memcached"))
     yield from _extra_arguments(spec.block("memcached"))
     yield from _disruption(spec)
@@ -240,28 +240,28 @@ def _errors(full: Json, policy: Policy) -> Iterator[FieldError]:
     yield from _sasl(spec.block("security").block("sasl"))
     yield from _tls(spec.block("security").block("tls"))
     yield from _autoscaling(spec)
-    yield from _reserved(spec, "podLabels", RESERVED_POD_LABELS)
-    yield from _reserved(spec, "podAnnotations", RESERVED_POD_ANNOTATIONS)
+    yield from reserved(spec, "podLabels", RESERVED_POD_LABELS)
+    yield from reserved(spec, "podAnnotations", RESERVED_POD_ANNOTATIONS)
     if not policy.allow_privileged_pods:
-        yield from _privileges(spec.block("security"))
-        yield from _unconfined(spec.block("podAnnotations"))
+        yield from privileges(spec.block("security"))
+        yield from unconfined(spec.block("podAnnotations"))
 
 
 # --- The schema, where the API server has not checked it already
 
 
 def _schema(full: Json) -> Iterator[FieldError]:
-    spec = _Block(full, "").get("spec")
+    spec = Block(full, "").get("spec")
     try:
         MemcachedSpec.model_validate_json(msgspec.json.encode({} if spec is None else spec), strict=True)
     except ValidationError as error:
         for found in error.errors(include_url=False):
             # Of a number or string each variant complains; `_disruption` tells.
             if found["loc"][:-2] != ("highAvailability", "podDisruptionBudget"):
-                yield _schema_error(found["loc"], found["type"], found["input"], found.get("ctx", {}))
+                yield schema_error(found["loc"], found["type"], found["input"], found.get("ctx", {}))
 
 
-def _schema_error(location: tuple[int | str, ...], type_: str, value: Json, context: Mapping[str, Any]) -> FieldError:
+def schema_error(location: tuple[int | str, ...], type_: str, value: Json, context: Mapping[str, Any]) -> FieldError:
     at = "spec" + "".join(f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in location)
     words = {
         "greater_than_equal": "should be greater than or equal to {ge}",
@@ -286,15 +286,15 @@ def _schema_error(location: tuple[int | str, ...], type_: str, value: Json, cont
 
 # --- Names and what cannot change
 
-_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 def _name_errors(full: Json) -> Iterator[FieldError]:
-    metadata = _Block(full, "").block("metadata")
+    metadata = Block(full, "").block("metadata")
     name = metadata.text("name")
     if not name and "generateName" in metadata:
         return
-    if not _DNS_1035.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+    if not DNS_1035.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         yield metadata.invalid(
             "name",
             f"the Service is named after it, so it must be a DNS-1035 label of at most {MAX_NAME_LENGTH} characters: "
@@ -310,19 +310,19 @@ def _name_errors(full: Json) -> Iterator[FieldError]:
 
 def _identity_errors(new: Json, old: Json) -> Iterator[FieldError]:
     if _stable(new) != _stable(old):
-        yield _spec(new).invalid(
+        yield spec_block(new).invalid(
             "podIdentity", "is immutable (Ephemeral when absent): make a new Memcached under another name"
         )
 
 
 def _stable(full: Json) -> bool:
-    return _spec(full).text("podIdentity") == "Stable"
+    return spec_block(full).text("podIdentity") == "Stable"
 
 
 # --- Who decides the number of pods
 
 
-def _size(spec: _Block) -> Iterator[FieldError]:
+def _size(spec: Block) -> Iterator[FieldError]:
     autoscaled = spec.block("autoscaling").on()
     if "replicas" in spec and autoscaled:
         yield spec.forbidden(
@@ -341,13 +341,13 @@ def _size(spec: _Block) -> Iterator[FieldError]:
 
 def _second_size(new: Json, old: Json) -> Iterator[FieldError]:
     """A size beside `replicasFrom`: memop writes it there itself, so only a manifest that gives one is refused."""
-    spec, before = _spec(new), _spec(old)
+    spec, before = spec_block(new), spec_block(old)
     given = "replicas" in spec and spec.get("replicas") != before.get("replicas")
     if given and "replicasFrom" in spec:
         yield spec.forbidden("replicas", "replicasFrom decides the number of pods: remove replicas or replicasFrom")
 
 
-def _autoscaling(spec: _Block) -> Iterator[FieldError]:
+def _autoscaling(spec: Block) -> Iterator[FieldError]:
     block = spec.block("autoscaling")
     if block.on() and "maxReplicas" not in block:
         yield block.required("maxReplicas", "autoscaling needs an upper limit: set maxReplicas, or enabled to false")
@@ -370,18 +370,18 @@ def _autoscaling(spec: _Block) -> Iterator[FieldError]:
 _CPU_REQUESTS = {"memcached": "resources", "exporter": "monitoring.exporterResources"}
 
 
-def _at(spec: _Block, path: str) -> _Block:
+def _at(spec: Block, path: str) -> Block:
     for name in path.split("."):
         spec = spec.block(name)
     return spec
 
 
-def _scales_by_cpu(autoscaling: _Block, container: str) -> bool:
+def _scales_by_cpu(autoscaling: Block, container: str) -> bool:
     """Whether a metric needs this container's CPU request; by default, and for a pod's metric, memcached's does."""
     metrics = autoscaling.items("metrics")
     if not metrics:
         return container == "memcached"
-    for metric in (_Block(item, "") for item in metrics):
+    for metric in (Block(item, "") for item in metrics):
         pod, one = metric.block("resource"), metric.block("containerResource")
         for block, meant in ((pod, container == "memcached"), (one, one.text("container") == container)):
             if meant and block.text("name") == "cpu" and block.block("target").text("type") == "Utilization":
@@ -389,7 +389,7 @@ def _scales_by_cpu(autoscaling: _Block, container: str) -> bool:
     return False
 
 
-def _requested(resources: _Block, name: str) -> bool:
+def _requested(resources: Block, name: str) -> bool:
     """Whether there is a request; a limit alone becomes one."""
     return name in resources.block("requests") or name in resources.block("limits")
 
@@ -397,7 +397,7 @@ def _requested(resources: _Block, name: str) -> bool:
 # --- Memory and memcached's settings
 
 
-def _memory(spec: _Block) -> Iterator[FieldError]:
+def _memory(spec: Block) -> Iterator[FieldError]:
     limits, limit = spec.block("resources").block("limits"), _quantity(spec, "limits", "memory")
     megabytes = spec.block("memcached").number("maxMemoryMB", MemcachedConfig().max_memory_mb)
     needed = megabytes * MIB + OVERHEAD
@@ -411,11 +411,11 @@ def _memory(spec: _Block) -> Iterator[FieldError]:
         )
 
 
-def _quantity(spec: _Block, of: str, name: str) -> Decimal | None:
+def _quantity(spec: Block, of: str, name: str) -> Decimal | None:
     return quantity(spec.block("resources").block(of).get(name))
 
 
-def _requests(resources: _Block) -> Iterator[FieldError]:
+def quantities(resources: Block) -> Iterator[FieldError]:
     """A pod template with such resources would be refused; a value that is no quantity is refused as well."""
     requests, limits = resources.block("requests"), resources.block("limits")
     for block in (limits, requests):
@@ -433,7 +433,7 @@ def _requests(resources: _Block) -> Iterator[FieldError]:
             )
 
 
-def _item_size(config: _Block) -> Iterator[FieldError]:
+def _item_size(config: Block) -> Iterator[FieldError]:
     text = config.text("maxItemSize")
     if not re.fullmatch(r"[0-9]{1,7}[km]", text):
         return
@@ -465,7 +465,7 @@ _OWNED = {
 }
 
 
-def _extra_arguments(config: _Block) -> Iterator[FieldError]:
+def _extra_arguments(config: Block) -> Iterator[FieldError]:
     arguments = [argument if isinstance(argument, str) else "" for argument in config.items("extraArgs")]
     for at, names in _owned(arguments).items():
         for name, why in names.items():
@@ -491,7 +491,7 @@ def _owned(arguments: list[str]) -> dict[int, dict[str, str]]:
 # --- High availability
 
 
-def _disruption(spec: _Block) -> Iterator[FieldError]:
+def _disruption(spec: Block) -> Iterator[FieldError]:
     budget = spec.block("highAvailability").block("podDisruptionBudget")
     yield from _amounts(budget)
     if not budget.on():
@@ -518,7 +518,7 @@ def _disruption(spec: _Block) -> Iterator[FieldError]:
 _PERCENT = re.compile(r"(100|[0-9]{1,2})%")
 
 
-def _amounts(budget: _Block) -> Iterator[FieldError]:
+def _amounts(budget: Block) -> Iterator[FieldError]:
     for name in ("minAvailable", "maxUnavailable"):
         value, at = budget.get(name), budget.path(name)
         if isinstance(value, str) and not _PERCENT.fullmatch(value):
@@ -529,7 +529,7 @@ def _amounts(budget: _Block) -> Iterator[FieldError]:
             yield budget.invalid(name, f"{at} in body must be of type integer or string")
 
 
-def _grace(shutdown: _Block) -> Iterator[FieldError]:
+def _grace(shutdown: Block) -> Iterator[FieldError]:
     delay = shutdown.number("preStopDelaySeconds", 10)
     if shutdown.on() and shutdown.number("terminationGracePeriodSeconds", 30) <= delay:
         yield shutdown.invalid(
@@ -542,7 +542,7 @@ def _grace(shutdown: _Block) -> Iterator[FieldError]:
 # --- Security
 
 
-def _sasl(sasl: _Block) -> Iterator[FieldError]:
+def _sasl(sasl: Block) -> Iterator[FieldError]:
     if sasl.on() and not sasl.block("credentialsSecretRef").text("name"):
         yield sasl.required(
             "credentialsSecretRef.name",
@@ -550,7 +550,7 @@ def _sasl(sasl: _Block) -> Iterator[FieldError]:
         )
 
 
-def _tls(tls: _Block) -> Iterator[FieldError]:
+def _tls(tls: Block) -> Iterator[FieldError]:
     secret = tls.block("certificateSecretRef").text("name")
     if tls.on() and not secret and "issuerRef" not in tls:
         yield tls.required(
@@ -567,7 +567,7 @@ def _tls(tls: _Block) -> Iterator[FieldError]:
         )
 
 
-def _reserved(spec: _Block, name: str, keys: tuple[str, ...]) -> Iterator[FieldError]:
+def reserved(spec: Block, name: str, keys: tuple[str, ...]) -> Iterator[FieldError]:
     for key in keys:
         if key in spec.block(name):
             yield spec.forbidden(
@@ -592,7 +592,7 @@ _CAPABILITY = "NET_BIND_SERVICE"  # that even `restricted` admits, in this spell
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 
 
-def _privileges(security: _Block) -> Iterator[FieldError]:
+def privileges(security: Block) -> Iterator[FieldError]:
     """What `baseline` forbids, and what leads to root or to capabilities.
 
     Who may write a `Memcached` must not get more out of it than somebody who may make pods. A value of the wrong type
@@ -603,7 +603,7 @@ def _privileges(security: _Block) -> Iterator[FieldError]:
     for context in (pod, container):
         yield from _root(context, pod)
         yield from _isolation(context)
-    for name in dict.fromkeys(_Block(item, "").text("name") for item in _listed(pod.get("sysctls"))):
+    for name in dict.fromkeys(Block(item, "").text("name") for item in _listed(pod.get("sysctls"))):
         if name in _SYSCTLS:
             continue
         yield _refuse(pod, "sysctls", f"{_shown(name) or 'what has no name'} is not among the safe ones of Kubernetes")
@@ -613,7 +613,7 @@ def _listed(value: Json) -> list[Json]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _container_privileges(container: _Block) -> Iterator[FieldError]:
+def _container_privileges(container: Block) -> Iterator[FieldError]:
     if container.get("privileged") not in (None, False):
         yield _refuse(container, "privileged", "the container would own its node")
     if container.get("allowPrivilegeEscalation") not in (None, False):
@@ -625,7 +625,7 @@ def _container_privileges(container: _Block) -> Iterator[FieldError]:
         yield _refuse(container, "procMount", "the container would see and change kernel settings of its node")
 
 
-def _root(context: _Block, pod: _Block) -> Iterator[FieldError]:
+def _root(context: Block, pod: Block) -> Iterator[FieldError]:
     if context.get("runAsUser") == 0:
         yield _refuse(context, "runAsUser", "memcached would run as root")
     user = context.number("runAsUser", pod.number("runAsUser", 0))
@@ -633,7 +633,7 @@ def _root(context: _Block, pod: _Block) -> Iterator[FieldError]:
         yield _refuse(context, "runAsNonRoot", "memcached could run as root, with no runAsUser above 0 given")
 
 
-def _isolation(context: _Block) -> Iterator[FieldError]:
+def _isolation(context: Block) -> Iterator[FieldError]:
     if context.block("windowsOptions").get("hostProcess") not in (None, False):
         yield _refuse(context, "windowsOptions.hostProcess", "the container would run on its node itself")
     labels = context.block("seLinuxOptions")
@@ -647,7 +647,7 @@ def _isolation(context: _Block) -> Iterator[FieldError]:
             yield _refuse(context, f"{name}.type", why, whole=name)
 
 
-def _unconfined(annotations: _Block) -> Iterator[FieldError]:
+def unconfined(annotations: Block) -> Iterator[FieldError]:
     """AppArmor's old annotations, which the API server takes for the field when that is not given."""
     for name, value in annotations.node.items():
         if name.startswith(_APPARMOR) and value not in ("", "runtime/default"):
@@ -664,7 +664,7 @@ def _unconfined(annotations: _Block) -> Iterator[FieldError]:
 _WAY_OUT = "remove it, or have the operator run with --allow-privileged-pods"
 
 
-def _refuse(context: _Block, name: str, why: str, *, whole: str = "") -> FieldError:
+def _refuse(context: Block, name: str, why: str, *, whole: str = "") -> FieldError:
     """`whole` is left out instead of `name` alone, where the rest would make no sense."""
     drop = (*context.at.split(".")[1:], *(whole or name).split("."))
     return context.forbidden(name, f"{why}: {_WAY_OUT}", drop=drop)
@@ -673,12 +673,12 @@ def _refuse(context: _Block, name: str, why: str, *, whole: str = "") -> FieldEr
 # --- Unwise, not wrong
 
 
-def _warnings(spec: _Block, old: _Block | None, policy: Policy, *, sound: bool) -> Iterator[str]:
+def warnings_of(spec: Block, old: Block | None, policy: Policy, *, sound: bool) -> Iterator[str]:
     """`sound` is a spec without an error, with which can be reckoned."""
     monitoring, security = spec.block("monitoring"), spec.block("security")
-    yield from _image_warnings(spec, "image")
+    yield from image_warnings(spec, "image")
     if monitoring.on():
-        yield from _image_warnings(monitoring, "exporterImage")
+        yield from image_warnings(monitoring, "exporterImage")
     yield from _argument_warnings(spec.block("memcached"))
     if sound:
         yield from _memory_warnings(spec, policy)
@@ -689,7 +689,7 @@ def _warnings(spec: _Block, old: _Block | None, policy: Policy, *, sound: bool) 
         yield "spec.replicas: replicasFrom decides the number of pods from now on: leave it out of the manifest"
 
 
-def _image_warnings(block: _Block, name: str) -> Iterator[str]:
+def image_warnings(block: Block, name: str) -> Iterator[str]:
     image = block.text(name)
     repository, _, digest = image.partition("@")
     tag = repository.rpartition("/")[2].partition(":")[2]
@@ -697,7 +697,7 @@ def _image_warnings(block: _Block, name: str) -> Iterator[str]:
         yield f"{block.path(name)}: {'latest' if tag else 'no tag'}: pods may run different versions; name a version"
 
 
-def _argument_warnings(config: _Block) -> Iterator[str]:
+def _argument_warnings(config: Block) -> Iterator[str]:
     arguments = [argument if isinstance(argument, str) else "" for argument in config.items("extraArgs")]
     for index, argument in enumerate(arguments):
         if argument.startswith("-") and re.search(r"\s", argument):
@@ -712,7 +712,7 @@ def _argument_warnings(config: _Block) -> Iterator[str]:
             yield f"{where}: -A lets every client stop the pod"
 
 
-def _memory_warnings(spec: _Block, policy: Policy) -> Iterator[str]:
+def _memory_warnings(spec: Block, policy: Policy) -> Iterator[str]:
     if policy.derived_memory is None:
         return
     given = spec.block("memcached")
@@ -731,7 +731,7 @@ def _memory_warnings(spec: _Block, policy: Policy) -> Iterator[str]:
         )
 
 
-def _disruption_warnings(spec: _Block) -> Iterator[str]:
+def _disruption_warnings(spec: Block) -> Iterator[str]:
     budget = spec.block("highAvailability").block("podDisruptionBudget")
     if not budget.on():
         return
@@ -752,7 +752,7 @@ def _disruption_warnings(spec: _Block) -> Iterator[str]:
         yield f"{budget.path('minAvailable')}: with {least} pods all must stay, so no node can be drained"
 
 
-def _access_warnings(security: _Block, *, monitored: bool) -> Iterator[str]:
+def _access_warnings(security: Block, *, monitored: bool) -> Iterator[str]:
     sasl, tls, policy = security.block("sasl"), security.block("tls"), security.block("networkPolicy")
     if sasl.on() and monitored:
         yield "spec.monitoring: the exporter cannot authenticate, so there are no metrics while SASL is on"
@@ -764,10 +764,10 @@ def _access_warnings(security: _Block, *, monitored: bool) -> Iterator[str]:
         yield f"{policy.path('allowedSources')}: empty, which admits everyone"
 
 
-def _autoscaling_warnings(spec: _Block, old: _Block | None) -> Iterator[str]:
+def _autoscaling_warnings(spec: Block, old: Block | None) -> Iterator[str]:
     autoscaling, monitoring = spec.block("autoscaling"), spec.block("monitoring")
     if autoscaling.on() and monitoring.on():
-        pods = [_Block(item, "").block("resource") for item in autoscaling.items("metrics")]
+        pods = [Block(item, "").block("resource") for item in autoscaling.items("metrics")]
         wanted = {"cpu"} if not autoscaling.items("metrics") else set()
         wanted |= {pod.text("name") for pod in pods if pod.block("target").text("type") == "Utilization"}
         exporter = monitoring.block("exporterResources")
