@@ -11,7 +11,8 @@ of blocks that the user opened (`highAvailability.antiAffinityPreset`, the delay
 
 Nothing that was given is changed, with one exception: a `replicas: 1` that was stored by default goes when autoscaling
 or `replicasFrom` is turned on. It counts as a default when the update leaves it as it is and no field manager owns it:
-the API server credits no manager with what admission fills in.
+the API server credits no manager with what admission fills in. So goes, when autoscaling is turned on, a size that
+only replica sync owns: it stands in nobody's manifest.
 """
 
 from typing import Any
@@ -19,6 +20,8 @@ from typing import Any
 from memop.api.memcached import DEFAULT_REPLICAS, GracefulShutdown, HighAvailability, MemcachedConfig, ServiceMonitor
 
 Json = Any
+
+SYNC_MANAGER = "memop-sync"  # `reconcilers.sync` writes sizes by this name
 
 
 def default(new: Json, old: Json = None) -> Json:
@@ -75,28 +78,34 @@ def fill_within(spec: dict[str, Json], outer: str, inner: str, defaults: dict[st
 
 
 def _sized_by_another(spec: Json) -> bool:
+    return spec.get("replicasFrom") is not None or _autoscaled(spec)
+
+
+def _autoscaled(spec: Json) -> bool:
     autoscaling = spec.get("autoscaling")
-    return spec.get("replicasFrom") is not None or (
-        isinstance(autoscaling, dict) and autoscaling.get("enabled") is True
-    )
+    return isinstance(autoscaling, dict) and autoscaling.get("enabled") is True
 
 
 def _is_default(new: Json, old: Json) -> bool:
-    """Whether `replicas` is what admission once filled in, and another is to decide for the first time now."""
+    """Whether `replicas` is what memop itself filled in or followed, and another is to decide for the first time now."""
     before = (old.get("spec") if isinstance(old, dict) else None) or {}
-    if not isinstance(before, dict) or _sized_by_another(before):
+    if not isinstance(before, dict) or new["spec"].get("replicas") != before.get("replicas"):
         return False
-    return new["spec"].get("replicas") == before.get("replicas") == DEFAULT_REPLICAS and not _owned(new)
+    managers = _managers(new)
+    if managers == {SYNC_MANAGER}:
+        return _autoscaled(new["spec"]) and not _autoscaled(before)
+    return not managers and new["spec"].get("replicas") == DEFAULT_REPLICAS and not _sized_by_another(before)
 
 
-def _owned(new: Json) -> bool:
-    """Whether a field manager is on record for `spec.replicas`."""
+def _managers(new: Json) -> set[str]:
+    """The field managers on record for `spec.replicas`."""
     metadata = new.get("metadata")
     entries = metadata.get("managedFields") if isinstance(metadata, dict) else None
+    found = set()
     for entry in entries if isinstance(entries, list) else ():
         tree: Json = entry
         for step in ("fieldsV1", "f:spec", "f:replicas"):
             tree = tree.get(step) if isinstance(tree, dict) else None
         if tree is not None:
-            return True
-    return False
+            found.add(str(entry.get("manager", "")))
+    return found

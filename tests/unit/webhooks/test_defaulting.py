@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memop.reconcilers.sync.reconciler import FIELD_MANAGER
 from memop.webhooks.defaulting import default
 from memop.webhooks.patch import diff
 from tests.apiserver.test_crd import GOOD
@@ -78,10 +79,20 @@ def test_a_defaulted_replicas_goes_when_another_takes_over(other: Json, metadata
     assert default(new, new) == new
 
 
+@pytest.mark.parametrize("before", [{}, FOLLOW])
+def test_a_size_that_was_followed_goes_when_an_autoscaler_takes_over(before: Json) -> None:
+    metadata = managed(FIELD_MANAGER)
+    old = {"metadata": metadata, "spec": {"replicas": 5, **before}}
+    assert "replicas" not in default({"metadata": metadata, "spec": {"replicas": 5, **AUTOSCALING}}, old)["spec"]
+    # Where it is followed on, it is written anew at once: nothing is to be gained, and a pool without a size.
+    assert default({"metadata": metadata, "spec": {"replicas": 5, **FOLLOW}}, old)["spec"]["replicas"] == 5
+
+
 @pytest.mark.parametrize(
     ("old", "new", "metadata"),
     [
         ({"replicas": 3}, {"replicas": 3, **AUTOSCALING}, {}),
+        ({"replicas": 3}, {"replicas": 4, **AUTOSCALING}, managed(FIELD_MANAGER)),
         ({"replicas": 3}, {"replicas": 1, **AUTOSCALING}, {}),
         ({"replicas": 1}, {"replicas": 1, **AUTOSCALING}, managed("argocd")),
         ({**AUTOSCALING}, {"replicas": 1, **AUTOSCALING}, {}),
