@@ -13,12 +13,14 @@ from tests.support.kubectl import Json, Kubectl, eventually, memcached
 
 ROLE = "memop"
 CHILD = ["get", "list", "watch", "patch", "create", "delete"]
+OWN = ["memcached.c5c3.io", "ianlewis.org", "mcrouter.example.com", "example.memshack.com"]
 RULES = [
-    {"apiGroups": ["memcached.c5c3.io"], "resources": ["memcacheds"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["memcached.c5c3.io"], "resources": ["memcacheds/status"], "verbs": ["patch"]},
-    {"apiGroups": ["memcached.c5c3.io"], "resources": ["memcacheds/finalizers"], "verbs": ["update"]},
+    {"apiGroups": ["memcached.c5c3.io"], "resources": ["memcacheds", "memcachedclusters"], "verbs": CHILD},
+    {"apiGroups": OWN, "resources": ["*/status"], "verbs": ["patch"]},
+    {"apiGroups": OWN, "resources": ["*/finalizers"], "verbs": ["update"]},
+    {"apiGroups": OWN[1:], "resources": ["*"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets"], "verbs": CHILD},
-    {"apiGroups": [""], "resources": ["services"], "verbs": CHILD},
+    {"apiGroups": [""], "resources": ["services", "configmaps"], "verbs": CHILD},
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": CHILD},
     {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": CHILD},

@@ -15,6 +15,10 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 VERSION_LABEL = "app.kubernetes.io/version"
 MANAGED_BY = "memcached-operator"
 
+# Annotations that users set on a CR.
+PAUSED = "memcached.c5c3.io/paused"
+RESTART_TRIGGER = "memcached.c5c3.io/restart-trigger"
+
 Json = dict[str, Any]
 
 # Stands for the uid of an object's controller in what is compared: see `Live.owned`.

@@ -87,7 +87,7 @@ def _autoscaled(spec: Json) -> bool:
 
 
 def _is_default(new: Json, old: Json) -> bool:
-    """Whether `replicas` is what memop itself filled in or followed, and another is to decide for the first time now."""
+    """Whether `replicas` is what memop itself filled in or followed, and another is to decide from now on."""
     before = (old.get("spec") if isinstance(old, dict) else None) or {}
     if not isinstance(before, dict) or new["spec"].get("replicas") != before.get("replicas"):
         return False

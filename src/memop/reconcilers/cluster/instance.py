@@ -8,7 +8,6 @@ from memop.api.memcached_cluster import DEFAULT_BUILTIN_IMAGE, DEFAULT_MCROUTER_
 from memop.reconcilers.objects import Json
 from memop.refs import Key
 
-RESTART_TRIGGER = "memcached.c5c3.io/restart-trigger"
 CONFIG_HASH = "memcached.c5c3.io/config-hash"
 # On the Deployment: which of the proxies its pods are.
 PROXY_KIND = "memcached.c5c3.io/proxy"

@@ -21,18 +21,16 @@ from memop.reconcilers.cluster.config import LAYOUT, PROXIES, SINCE, config_hash
 from memop.reconcilers.cluster.instance import (
     CONFIG_HASH,
     PROXY_KIND,
-    RESTART_TRIGGER,
     Instance,
     Layout,
     Options,
     pool_name,
 )
 from memop.reconcilers.live import LiveCondition, LiveStatus, Rollout, read_status
-from memop.reconcilers.objects import Json, Live
+from memop.reconcilers.objects import PAUSED, RESTART_TRIGGER, Json, Live
 from memop.refs import CONFIG_MAPS, DEPLOYMENTS, MEMCACHEDS, Key, Resource
 from memop.webhooks.cluster import ClusterPolicy, effective
 
-PAUSED = "memcached.c5c3.io/paused"
 MAX_SPECS = 64  # that are kept read
 
 # kubelet brings a changed ConfigMap into a pod within its sync period (60 s, jittered by half) and the life of its

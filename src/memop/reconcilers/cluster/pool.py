@@ -1,8 +1,8 @@
 """The pools: one Stable `Memcached` for each copy, so that growing in either direction only appends."""
 
-from memop.reconcilers.cluster.instance import RESTART_TRIGGER, Instance, pool_name
+from memop.reconcilers.cluster.instance import Instance, pool_name
 from memop.reconcilers.cluster.labels import pool_labels, proxy_selector
-from memop.reconcilers.objects import Json
+from memop.reconcilers.objects import RESTART_TRIGGER, Json
 from memop.refs import MEMCACHEDS
 
 

@@ -4,10 +4,10 @@ from memop.api.memcached import RESERVED_POD_LABELS
 from memop.api.memcached_cluster import RESERVED_PROXY_ANNOTATIONS
 from memop.reconcilers import pods
 from memop.reconcilers.cluster.config import PROXIES, config_hash
-from memop.reconcilers.cluster.instance import CONFIG_HASH, PROXY_KIND, RESTART_TRIGGER, Instance
+from memop.reconcilers.cluster.instance import CONFIG_HASH, PROXY_KIND, Instance
 from memop.reconcilers.cluster.labels import metadata, proxy_labels, proxy_selector
 from memop.reconcilers.cluster.topology import listening_port
-from memop.reconcilers.objects import Json
+from memop.reconcilers.objects import RESTART_TRIGGER, Json
 from memop.refs import DEPLOYMENTS
 
 # Proxies wait for each name that they look up, and serve nobody meanwhile.

@@ -8,11 +8,9 @@ import msgspec
 from memop.informers.store import StoreReader
 from memop.reconcilers.compat.kinds import ForeignKind
 from memop.reconcilers.live import LiveCondition, read_status
-from memop.reconcilers.objects import Json, Live
+from memop.reconcilers.objects import PAUSED, Json, Live
 from memop.refs import Key
 from memop.translate import Untranslatable
-
-PAUSED = "memcached.c5c3.io/paused"
 
 
 class ChildCondition(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from memop.api.memcached import DEFAULT_EXPORTER_IMAGE, DEFAULT_IMAGE, DEFAULT_REPLICAS, MemcachedSpec
 from memop.refs import DEPLOYMENTS, STATEFUL_SETS, Key, Resource
 
-RESTART_TRIGGER = "memcached.c5c3.io/restart-trigger"
 SECRET_HASH = "memcached.c5c3.io/secret-hash"  # noqa: S105 - the name of an annotation
 
 

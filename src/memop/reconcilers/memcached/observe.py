@@ -14,12 +14,11 @@ from pydantic import ValidationError
 from memop.api.memcached import MemcachedSpec
 from memop.informers.store import StoreReader
 from memop.reconcilers.live import LiveCondition, Rollout, read_status
-from memop.reconcilers.memcached.instance import RESTART_TRIGGER, SECRET_HASH, Instance, Options, own_replicas
-from memop.reconcilers.objects import Live
+from memop.reconcilers.memcached.instance import SECRET_HASH, Instance, Options, own_replicas
+from memop.reconcilers.objects import PAUSED, RESTART_TRIGGER, Live
 from memop.refs import Key, Resource
 from memop.webhooks.validation import Policy, effective
 
-PAUSED = "memcached.c5c3.io/paused"
 MAX_SPECS = 256  # that are kept read: most pools are of few shapes
 
 

@@ -2,13 +2,13 @@
 
 from memop.api.memcached import RESERVED_POD_ANNOTATIONS, RESERVED_POD_LABELS, MemcachedSpec
 from memop.reconcilers.memcached import sasl, tls
-from memop.reconcilers.memcached.instance import RESTART_TRIGGER, SECRET_HASH, Instance
+from memop.reconcilers.memcached.instance import SECRET_HASH, Instance
 from memop.reconcilers.memcached.labels import metadata, selector, workload_labels
 from memop.reconcilers.memcached.memory import resources
 from memop.reconcilers.memcached.monitoring import exporter
 from memop.reconcilers.memcached.ports import memcached_ports
 from memop.reconcilers.memcached.security import container_security_context, pod_security_context
-from memop.reconcilers.objects import Json
+from memop.reconcilers.objects import RESTART_TRIGGER, Json
 from memop.reconcilers.pods import ISOLATION, anti_affinity, container_ports, each_once, placement
 from memop.refs import STATEFUL_SETS
 

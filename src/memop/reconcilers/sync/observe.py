@@ -8,12 +8,11 @@ import msgspec
 
 from memop.api.memcached import MAX_REPLICAS
 from memop.informers.store import StoreReader
-from memop.reconcilers.objects import Live
+from memop.reconcilers.objects import PAUSED, Live
 from memop.reconcilers.sync.source import Source
 from memop.refs import DEPLOYMENTS, MEMCACHED_CLUSTERS, Key
 
 CONDITION = "ReplicasSynced"
-PAUSED = "memcached.c5c3.io/paused"
 
 
 class NotYet(Exception):
