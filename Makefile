@@ -12,7 +12,7 @@ API_CLUSTER := api
 FAULTS_CLUSTER := faults
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test check lint types arrows unit test-dataplane test-api test-faults test-e2e bench format crds lock cluster cluster-down clean
+.PHONY: help setup demo demo-down test check lint types arrows unit test-dataplane test-api test-clusters test-faults test-e2e bench format crds lock cluster cluster-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ demo: setup ## a cluster, the operator, a Memcached with 2 pods, a value read ba
 
 demo-down: cluster-down ## end the demo and its cluster
 
-test: check unit test-dataplane test-api test-faults test-e2e ## everything CI runs
+test: check unit test-dataplane test-api test-clusters ## everything CI runs
 
 check: lint types arrows ## ruff, mypy, import-linter
 
@@ -56,6 +56,9 @@ test-api: setup ## tests against a real API server (level 1, no root needed)
 	@$(CLUSTER) up --level 1 --name $(API_CLUSTER)
 	@code=0; $(CLUSTER) exec --name $(API_CLUSTER) -- $(BIN)/pytest tests/apiserver || code=$$?; \
 	  $(CLUSTER) down --name $(API_CLUSTER); exit $$code
+
+test-clusters: setup ## test-faults beside test-e2e, which mostly waits for pods
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-faults test-e2e
 
 test-faults: setup ## trouble of every kind between memop and a real API server (level 2, no root needed)
 	@$(CLUSTER) up --level 2 --name $(FAULTS_CLUSTER)
