@@ -32,6 +32,9 @@ SILENCE = 4.0  # seconds without any request at the end
 # Of the server's own making, and other in every run; uids and the namespace are replaced by names.
 VOLATILE = frozenset({"resourceVersion", "creationTimestamp", "time", "lastTransitionTime", "lastUpdateTime"})
 _UNORDERED = frozenset({"conditions", "managedFields"})
+_TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_SUM = re.compile(r'(?<=")-- \d+(?=\\n)')  # of a config of proxies, which names pods with their namespace
+CONFIG_HASH = "memcached.c5c3.io/config-hash"  # of a cluster's ConfigMap, and told by others of its objects
 
 Snapshot = dict[str, Json]
 """`resource/name` → the object without what is never the same."""
@@ -57,10 +60,11 @@ class Scenario:
     """
 
     name: str
-    kinds: Mapping[str, str]  # resource -> the path of its API version
+    kinds: Mapping[str, str]  # resource, or resource.group -> the path of its API version
     steps: tuple[Step, ...]
     mask: frozenset[str] = VOLATILE
     told_by_others: frozenset[str] = frozenset()
+    most_writes: int = 90  # an undisturbed run has half as many; a fight has no end
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def run(
         snapshots[step.name] = _converged(scenario, step, stage, reference, timeout)
     eventually(lambda: assert_silent(stage), timeout=timeout)
     assert stage.operator.poll() is None, "memop ended"
-    ours = frozenset(scenario.kinds)
+    ours = frozenset(map(_resource, scenario.kinds))
     return Outcome(snapshots, _of(ours, stage.proxy.created()), _of(ours, stage.proxy.deleted()))
 
 
@@ -142,12 +146,18 @@ def snapshot(stage: Stage, scenario: Scenario) -> Snapshot:
     found = {
         f"{kind}/{obj['metadata']['name']}": obj
         for kind, api in scenario.kinds.items()
-        for obj in json.loads(stage.proxy.get(f"{api}/namespaces/{namespace}/{kind}"))["items"]
+        for obj in json.loads(stage.proxy.get(f"{api}/namespaces/{namespace}/{_resource(kind)}"))["items"]
     }
     text = json.dumps(found).replace(namespace, "NAMESPACE")
     text = re.sub(r'(ReplicaSet \\"[a-z0-9-]+)-[a-z0-9]+', r"\1", text)  # a hash over the hash of Secrets
+    text = _SUM.sub("-- SUM", _TIME.sub("TIME", text))
     for name, obj in found.items():
-        text = text.replace(obj["metadata"]["uid"], f"uid of {name}")
+        metadata = obj["metadata"]
+        text = text.replace(metadata["uid"], f"uid of {name}")
+        if config := metadata.get("annotations", {}).get(CONFIG_HASH):  # over the pods' names, with the namespace
+            text = text.replace(config, f"hash of {name}")
+        if (address := obj.get("spec", {}).get("clusterIP", "None")) != "None":
+            text = text.replace(f'"{address}"', f'"address of {name}"')
     return {
         name: _masked(_untold(obj) if name.partition("/")[0] in scenario.told_by_others else obj, scenario.mask)
         for name, obj in json.loads(text).items()
@@ -187,6 +197,10 @@ def _converged(scenario: Scenario, step: Step, stage: Stage, reference: Outcome 
         return found
 
     return eventually(check, timeout=timeout, interval=0.5)
+
+
+def _resource(kind: str) -> str:
+    return kind.partition(".")[0]
 
 
 def _untold(obj: Json) -> Json:

@@ -7,29 +7,25 @@ one's, less by how much they vary) must come, in one of a few tries, for one of 
 tells how many runs had their kill.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
 from tests.faults.harness import Outcome, Pool, Scenario, Stage, assert_same, run, snapshot, stage
 from tests.faults.scenarios import MEMCACHED
+from tests.faults.trouble import MOMENTS, Moment, crash
 from tests.support.kubectl import eventually
-from tests.support.proxy import Exchange, Fault, Match, Rule
+from tests.support.proxy import Match, Rule
 
-Moment = Literal["before its answer", "after its answer"]
-MOMENTS: tuple[Moment, ...] = ("before its answer", "after its answer")
 STEPS = [step.name for step in MEMCACHED.steps]
 UNDISTURBED = 3  # runs of each step
 TRIES = 3  # where the write did not come, as two reports of the status fell into one
 CONCURRENT = 8  # runs at once: more than half of each is waiting for silence
 SILENCE = 10.0  # seconds without a write at the end
 TIMEOUT = 120.0  # seconds for each step, on a machine as busy as this makes it
-REACTION = 0.05  # seconds in which memop makes of an answer what it will, before it is killed
 ANY = Match(writes=True)
 
 
@@ -62,27 +58,6 @@ def scenario_of(step: str) -> Scenario:
 def watched(scenario: Scenario, check: Callable[[], None]) -> Scenario:
     """With another check than the steps' own: that all is as in the reference says as much, for half the kubectls."""
     return replace(scenario, steps=tuple(replace(step, check=lambda _: check()) for step in scenario.steps))
-
-
-def crash(stage: Stage, moment: Moment) -> Fault:
-    """Let the write happen, and kill; whatever else this process has sent or will send comes to nothing."""
-
-    async def fault(exchange: Exchange) -> None:
-        reply = await exchange.forward()
-        nothing = Rule(Match(), refuse, times=1 << 30)
-        stage.proxy.rules.insert(0, nothing)
-        if moment == "after its answer":
-            await exchange.answer(reply)
-            await asyncio.sleep(REACTION)
-        await asyncio.to_thread(stage.operator.kill)
-        stage.proxy.rules.remove(nothing)
-        await asyncio.to_thread(stage.operator.start, ready=False)
-
-    return fault
-
-
-async def refuse(exchange: Exchange) -> None:
-    exchange.reset()
 
 
 def writes_of(stage: Stage, step: str) -> int:

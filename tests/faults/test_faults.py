@@ -1,6 +1,6 @@
-"""Whatever happens between memop and the API server, a pool comes to what it comes to undisturbed, and memop rests.
+"""Whatever happens between memop and the API server, a CR comes to what it comes to undisturbed, and memop rests.
 
-The rows are in table.py. They run at once, in namespaces, proxies and processes of their own.
+The rows are in table.py and cluster_table.py. They run at once, in namespaces, proxies and processes of their own.
 """
 
 import re
@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.cluster_table import CLUSTER_TABLE
 from tests.faults.harness import Outcome, Pool, Scenario, run, stage
 from tests.faults.table import TABLE, Row
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for more than its own row
-ROWS = {row.name: row for row in TABLE}
+ALL = [*CLUSTER_TABLE, *TABLE]
+ROWS = {row.name: row for row in ALL}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def played(
     request: pytest.FixtureRequest, crds: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pool[Row, None]]:
     """All rows that were selected, under way."""
-    selected = [row for row in TABLE if any(item.name.endswith(f"[{row.name}]") for item in request.session.items)]
+    selected = [row for row in ALL if any(item.name.endswith(f"[{row.name}]") for item in request.session.items)]
     directory = tmp_path_factory.mktemp("faults")
 
     def undisturbed(scenario: Scenario) -> Outcome:
@@ -35,7 +37,7 @@ def played(
 
 
 def test_the_table_names_each_row_once() -> None:
-    assert len(ROWS) == len(TABLE)
+    assert len(ROWS) == len(ALL)
 
 
 @pytest.mark.parametrize("name", ROWS)

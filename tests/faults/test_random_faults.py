@@ -121,7 +121,7 @@ def played(
         with stage(directory / str(seed)) as here:
             here.proxy.rules += [draw.rule(here) for draw in combination(seed)]
             run(MEMCACHED, here, reference=reference, timeout=TIMEOUT_UNANSWERED).assert_equals(reference)
-            assert_sound(here)
+            assert_sound(here, MEMCACHED)
 
     with Pool(undisturbed, [""]) as references, Pool(play, selected) as pool:
         yield pool

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tests.faults.harness import Stage
 from tests.support.kubectl import Json
@@ -18,6 +19,29 @@ Arm = Callable[[Stage], list[Rule]]
 ALWAYS = 1 << 30  # times
 JSON = {"Content-Type": "application/json"}
 PAGE = Reply(200, b"<!doctype html><title>Sign in</title>", {"Content-Type": "text/html"})
+# Of some resources memop has several caches: a part of the label selector that tells them apart, "" for none at all.
+CACHES = {
+    "memcacheds": ("memcacheds", ""),
+    "pools": ("memcacheds", "memcached-cluster"),
+    "deployments": ("deployments", "app.kubernetes.io/managed-by"),
+    "memcachedclusters": ("memcachedclusters", ""),
+    "compat-clusters": ("memcachedclusters", "app.kubernetes.io/component"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The lists or watches of one of memop's caches: a name in `CACHES`, or the resource where it has just one."""
+
+    verb: str
+    cache: str
+
+    def __call__(self, request: Request) -> bool:
+        resource, part = CACHES.get(self.cache, (self.cache, None))
+        if (request.verb, request.resource) != (self.verb, resource):
+            return False
+        selector = request.query.get("labelSelector", "")
+        return part is None or (part in selector if part else not selector)
 
 
 def on(match: Callable[[Request], bool], fault: Fault, *steps: str, nth: int = 1, times: int = 1) -> Arm:
@@ -120,15 +144,15 @@ def probes(request: Request) -> bool:
     return request.verb == "list" and request.query.get("limit") == "1"
 
 
-def first_page(match: Match) -> Callable[[Request], bool]:
+def first_page(match: Callable[[Request], bool]) -> Callable[[Request], bool]:
     return lambda request: match(request) and not continued(request)
 
 
 class OldLists:
-    """Answers `times` lists as the `nth` was answered, from the one after it on."""
+    """Answers `times` lists of a cache as the `nth` was answered, from the one after it on."""
 
-    def __init__(self, resource: str, *, nth: int = 1, times: int = 2) -> None:
-        self._match = Match("list", resource)
+    def __init__(self, cache: str, *, nth: int = 1, times: int = 2) -> None:
+        self._match = Reads("list", cache)
         self._nth = nth
         self._times = times
         self._old: Reply | None = None
@@ -169,6 +193,30 @@ class TokenChange:
             exchange.proxy.token_file.write_text("second\n")
 
 
+# --- memop itself -----------------------------------------------------------------------------------------------
+
+Moment = Literal["before its answer", "after its answer"]
+MOMENTS: tuple[Moment, ...] = ("before its answer", "after its answer")
+REACTION = 0.05  # seconds in which memop makes of an answer what it will, before it is killed
+
+
+def crash(stage: Stage, moment: Moment) -> Fault:
+    """Let the write happen, and kill; whatever else this process has sent or will send comes to nothing."""
+
+    async def fault(exchange: Exchange) -> None:
+        reply = await exchange.forward()
+        nothing = Rule(Match(), unsent, times=ALWAYS)
+        stage.proxy.rules.insert(0, nothing)
+        if moment == "after its answer":
+            await exchange.answer(reply)
+            await asyncio.sleep(REACTION)
+        await asyncio.to_thread(stage.operator.kill)
+        stage.proxy.rules.remove(nothing)
+        await asyncio.to_thread(stage.operator.start, ready=False)
+
+    return fault
+
+
 # --- Watches ----------------------------------------------------------------------------------------------------
 
 Strike = Callable[[Exchange, bytes, AsyncIterator[bytes]], Awaitable[None]]
@@ -177,7 +225,7 @@ Strike = Callable[[Exchange, bytes, AsyncIterator[bytes]], Awaitable[None]]
 
 @dataclass(slots=True)
 class Struck:
-    """Relays the watches of a resource until the first event of each step ("" is any), where `strike` takes over."""
+    """Relays the watches of a cache until the first event of each step ("" is any), where `strike` takes over."""
 
     stage: Stage
     strike: Strike
@@ -197,9 +245,9 @@ class Struck:
             await exchange.finish()
 
 
-def struck(resource: str, strike: Strike, *steps: str) -> Arm:
-    """`strike` in the watch of `resource` that runs when the step comes; in each of several."""
-    return lambda stage: [Rule(Match("watch", resource), Struck(stage, strike, steps or ("",)), times=ALWAYS)]
+def struck(cache: str, strike: Strike, *steps: str) -> Arm:
+    """`strike` in the watch of `cache` that runs when the step comes; in each of several."""
+    return lambda stage: [Rule(Reads("watch", cache), Struck(stage, strike, steps or ("",)), times=ALWAYS)]
 
 
 def tells(event: Json) -> Strike:
