@@ -236,9 +236,10 @@ def put(directory: Path, certificate: Certificate) -> None:
 def trust(api: Api, *certificates: Certificate) -> None:
     """What cert-manager does, say."""
     ca = base64.b64encode("".join(one.ca for one in certificates).encode()).decode()
-    patch = [{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": ca}]
     for kind in KINDS:
         path = f"/apis/admissionregistration.k8s.io/v1/{kind}s/{NAME}"
+        hooks = range(len(api.ask("GET", path).body["webhooks"]))
+        patch = [{"op": "replace", "path": f"/webhooks/{hook}/clientConfig/caBundle", "value": ca} for hook in hooks]
         assert api.ask("PATCH", path, patch, Content_Type="application/json-patch+json").code == 200
 
 
