@@ -99,7 +99,9 @@ def _pools_problems(observed: Observed) -> Iterable[Problem]:
 def _progress(observed: Observed) -> str:
     """What the next step waits for; empty when all is done."""
     instance, workload = observed.instance, observed.workload
-    if instance is None or workload is None:
+    if instance is None:
+        return "the spec cannot be read, and all is left as it is"
+    if workload is None:
         return "no Deployment of proxies yet"
     if observed.wanted != instance.layout:
         return f"the proxies go on with {instance.layout} (shards x copies) until all of {observed.wanted} is ready"

@@ -100,6 +100,7 @@ def test_the_conditions(spec: dict[str, Any], around: Around, expected: tuple[tu
     [
         (SPEC, DONE, "rolled out"),
         (SPEC, NOTHING, "no Deployment of proxies yet"),
+        ({"shards": "many"}, DONE, "the spec cannot be read, and all is left as it is"),
         (shape(5, 2), DONE, "the proxies go on with 3x2 (shards x copies) until all of 5x2 is ready"),
         (SPEC, replace(DONE, workload={"generation": 2}), "the Deployment's newest generation is not observed yet"),
         (SPEC, replace(DONE, rollout={"replicas": 3}), "2 of 2 proxies updated, 3 in all"),
