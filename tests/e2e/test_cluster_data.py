@@ -12,12 +12,10 @@ from pymemcache.client.base import Client as Pymemcache
 from tests.dataplane.client import Client
 from tests.support.cluster_load import ALL, READS_AND_WRITES, Load, by_reply
 from tests.support.clusters import (
-    MCROUTER_IMAGE,
     PATIENCE,
     PROXIES,
     RELOADING,
     RESTRICTED,
-    TWEMPROXY_IMAGE,
     Cluster,
     memcached_cluster,
 )
@@ -45,11 +43,7 @@ every_shape = pytest.mark.parametrize(
 @pytest.fixture(scope="module", autouse=True)
 def operator(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """memop for all tests here and all namespaces."""
-    flags = [
-        f"--twemproxy-image={TWEMPROXY_IMAGE}",
-        *([f"--mcrouter-image={MCROUTER_IMAGE}"] if MCROUTER_IMAGE else []),
-    ]
-    with Operator(tmp_path_factory.mktemp("memop") / "memop.log", *flags) as running:
+    with Operator(tmp_path_factory.mktemp("memop") / "memop.log") as running:
         yield running
 
 
