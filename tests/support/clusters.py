@@ -3,10 +3,13 @@
 import hashlib
 import os
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tests.dataplane.client import Client
+from tests.support.keys import ask, seats
 from tests.support.kubectl import Json, Kubectl, condition, eventually
 
 TWEMPROXY_IMAGE = "docker.io/memop/twemproxy:0.5.0"
@@ -20,6 +23,7 @@ IMAGES: dict[str, Json] = {
 PROXIES = tuple(IMAGES)
 # Those that take in a new configuration by themselves are those that know copies.
 RELOADING = tuple(kind for kind in PROXIES if kind != "twemproxy")
+PROXY_THREADS = 4  # of memcached as a proxy, each of which has its own view of which server is dead
 # For what takes new pods on a busy machine, or kubelet's next look at a ConfigMap.
 PATIENCE = 150
 
@@ -134,6 +138,7 @@ class Cluster:
     def in_use(self) -> None:
         """Wait until the pool is there and the proxies have the configuration for it; no others serve any more."""
         eventually(self.assert_in_use, timeout=PATIENCE, interval=1)
+        eventually(self.assert_reached, timeout=30)
 
     def assert_in_use(self) -> None:
         cr = self.cr
@@ -147,6 +152,18 @@ class Cluster:
         assert all(map(is_ready, proxies))
         wanted = {self.wanted_config()}
         assert {self.config(pod) for pod in proxies} == wanted
+
+    def assert_reached(self) -> None:
+        """What goes in by any thread of any proxy comes to all copies: none takes a server for dead any more."""
+        servers = self.servers()
+        with ExitStack() as stack:
+            addresses = [proxy_address(pod) for pod in self.proxies() for _ in range(PROXY_THREADS)]
+            for number, client in enumerate([stack.enter_context(Client(*address)) for address in addresses]):
+                values = {f"{key}:reached:{number}": "" for key in range(8 * len(servers[0]))}
+                replies = ask(client, [f"set {key} 0 0 0\r\n\r\n" for key in values])
+                assert set(replies) == {"STORED\r\n"}, set(replies)
+                eventually(partial(seats, servers, values), timeout=1)
+                ask(client, [f"delete {key}\r\n" for key in values])
 
     def wanted_config(self) -> str:
         """What a proxy calls the configuration that the ConfigMap has now."""
@@ -163,8 +180,7 @@ class Cluster:
         kind = self.kind
         if kind == "twemproxy":
             return str(pod["metadata"]["annotations"].get(CONFIG_HASH))
-        [port] = (port["containerPort"] for port in proxy_container(pod)["ports"])
-        with Client(pod["status"]["podIP"], port) as client:
+        with Client(*proxy_address(pod)) as client:
             if kind == "mcrouter":
                 return client.ask("get __mcrouter__.config_md5_digest\r\n").split("\r\n")[1]
             found = [re.fullmatch(r"user_config_(\w+)", name) for name in client.stats("proxy")]
@@ -187,6 +203,11 @@ def proxy_container(pod: Json) -> Json:
     """Of a proxy's pod, which may have an exporter beside it."""
     [container] = (container for container in pod["spec"]["containers"] if container["name"] == "proxy")
     return dict(container)
+
+
+def proxy_address(pod: Json) -> tuple[str, int]:
+    [port] = proxy_container(pod)["ports"]
+    return pod["status"]["podIP"], port["containerPort"]
 
 
 def is_ready(pod: Json) -> bool:
