@@ -99,7 +99,11 @@ def test_only_the_given_namespaces_are_served(kubectl: Kubectl, start_operator: 
 def test_the_log_names_the_object_and_the_reconcile(kubectl: Kubectl, operator: Operator) -> None:
     kubectl.apply(memcached("pool"))
     ready_pods(kubectl, "pool", 1)
-    made = [line for line in operator.log() if line.get("kind") == "Deployment" and line.get("result") == "created"]
+    made = [
+        line
+        for line in operator.log()
+        if any(child.startswith("Deployment pool:") for child in line.get("created", ()))
+    ]
     assert [(line["controller"], line["namespace"], line["name"]) for line in made] == [
         ("memcached", kubectl.namespace, "pool")
     ]
