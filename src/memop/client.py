@@ -8,8 +8,8 @@ cancellation passes untouched. What is tried again in here, and nothing else:
 
 * 429 and 503 with Retry-After, any verb (the server says that it did nothing), `THROTTLE_BUDGET` seconds at most;
 * 401, once, after the credentials were read again; likewise a certificate that we could not verify (CA rotation);
-* a broken connection, once and at once, for reads and for `apply`. An apply states what is wanted, so its second
-  delivery changes nothing. Any other write is the caller's to repeat, who looks first whether it happened.
+* a broken connection, once and at once, for reads. A write is the caller's to repeat, who looks first whether it
+  happened, and whether it is still wanted: the server that answers next may have been set back to an older state.
 """
 
 import asyncio
@@ -629,7 +629,7 @@ class Client:
             _path(resource, key, request, subresource),
             {"fieldManager": manager, "force": "true" if force else ""},
         )
-        return await self._request("PATCH", url, request, body=body, content_type=APPLY, repeatable=True, fenced=True)
+        return await self._request("PATCH", url, request, body=body, content_type=APPLY, fenced=True)
 
     async def apply_status(self, resource: Resource, key: Key, body: Any, *, manager: str, force: bool = True) -> bytes:
         """`apply` on the status subresource."""

@@ -109,7 +109,7 @@ class Informer(Generic[T]):
     def current(self) -> bool:
         """Whether the cache is, as far as can be known, what the server has; refused namespaces aside.
 
-        Not from when a watch broke until the server has answered again, and with no older state.
+        Not from when a watch broke until the server has answered again, and with no older state; or refused for long.
         """
         return all(watcher.current for watcher in self._watchers)
 

@@ -52,6 +52,9 @@ HEALTHY_AFTER = 60.0
 BASE_BACKOFF, MAX_BACKOFF = 0.8, 30.0
 # So many answers in a row that are older than what was told before are no accident: the server's history was set back.
 STALE_ANSWERS = 3
+# Seconds after which a refusal (unknown kind, forbidden) of what was told before is believed. An API server that has
+# just started refuses for a moment what it serves, and may have been set back to an older state meanwhile.
+BELIEVED_AFTER = 60.0
 # A 504; servers before 1.19 tell it by the message alone (client-go's isTooLargeResourceVersionError).
 TOO_LARGE = "Too large resource version"
 
@@ -170,6 +173,7 @@ class Watcher:
         self.problem: Problem | None = None
         # Whether the sink was told what the server has, as far as can be known, or the server refuses to tell.
         self.current = False
+        self._refused_at: float | None = None  # since when it only refuses
         self._client = client
         self._resource = resource
         self._sink = sink
@@ -293,7 +297,7 @@ class Watcher:
 
     async def _failed(self, error: Exception, *, resume: State) -> State:
         """Report, wait, and go on: where we were after a connection's trouble, else from the start."""
-        self.current = isinstance(error, NotFound | Forbidden)
+        self.current = self._refused(error)
         self._report(error)
         delay = min(BASE_BACKOFF * 2 ** min(self._failures, 16), MAX_BACKOFF) * self._rng.uniform(0.5, 1.0)
         self._failures += 1
@@ -307,6 +311,16 @@ class Watcher:
                 return resume
             case _:
                 return Empty()
+
+    def _refused(self, error: Exception) -> bool:
+        """Whether the server refuses to tell, as it did from the start or has done for long."""
+        now = self._clock.monotonic()
+        if not isinstance(error, NotFound | Forbidden):
+            self._refused_at = None
+        elif self._refused_at is None:
+            self._refused_at = now
+        never = self._sink.horizon() == 0
+        return self._refused_at is not None and (never or now - self._refused_at >= BELIEVED_AFTER)
 
     def _report(self, error: Exception) -> None:
         self._metrics.failures.labels(self._name, self.namespace, type(error).__name__).inc()
@@ -326,6 +340,7 @@ class Watcher:
                 self._log.error("informer failing unexpectedly", exc_info=error)
 
     def _recovered(self) -> None:
+        self._refused_at = None
         if self.problem is not None:
             self._log.info("informer recovered", failing_since=rfc3339(self.problem.since))
             self.problem = None

@@ -160,6 +160,7 @@ class Applier:
             name = desired["metadata"]["name"]
             if name in keep:
                 continue
+            self._check_current()
             child = await self._attempt(owner, desired)
             if name in in_turn and child.result != "unchanged":
                 keep.update(in_turn)
@@ -171,7 +172,13 @@ class Applier:
                 if live is None or live.deleting or (kind, name) in names:
                     continue
                 if _controller(live) == owner.uid:
+                    self._check_current()
                     yield await self._delete(kind, resource, informer, live)
+
+    def _check_current(self) -> None:
+        """Raises: Conflict while the watch of the CRs is broken: the server may have been set back in history."""
+        if not self._owners.current:
+            raise Conflict(f"the watch of {self._resource} broke; what is cached may not be so any more")
 
     async def _confirm(self, owner: Live) -> None:
         """Raises: Conflict where the owner is gone or going, and then the cache knows."""

@@ -500,11 +500,27 @@ async def test_a_cache_is_current_but_for_when_its_watch_is_broken(make_bench: M
     assert known[9]
 
 
-async def test_a_kind_that_is_refused_keeps_nobody_waiting(make_bench: MakeBench) -> None:
-    bench = make_bench([page(10), *[Forbidden("no")] * 50], [Gone("410")])
+@pytest.mark.parametrize("error", [Forbidden("no right", status=403), NotFound("no such kind", status=404)])
+async def test_a_kind_that_is_refused_from_the_start_keeps_nobody_waiting(
+    make_bench: MakeBench, error: Exception
+) -> None:
+    bench = make_bench([error] * 50)
     with quiet():
-        await bench.run(20)
+        await bench.run(1)
     assert bench.informer.current
+
+
+@pytest.mark.parametrize("error", [Forbidden("not yet", status=403), NotFound("no such kind yet", status=404)])
+async def test_what_was_told_is_acted_on_only_once_its_refusal_has_lasted(
+    make_bench: MakeBench, error: Exception
+) -> None:
+    bench = make_bench([page(10, wire("a", 3)), *[error] * 50], [[5.0]])
+    bench.server.checks = [error]
+    with quiet():
+        await bench.run(60)
+        assert not bench.informer.current
+        await bench.run(60)
+        assert bench.informer.current
 
 
 async def test_one_stale_answer_is_no_history_set_back(make_bench: MakeBench) -> None:

@@ -195,10 +195,10 @@ class World:
         self.client.version = max(self.client.version, int(self.client.cr["metadata"]["resourceVersion"]))
         self.memcacheds.wrote(cr)
 
-    async def sync(self) -> None:
+    async def sync(self, *informers: Informer[Live]) -> None:
         """List: nothing is there. The watches are not needed, as the tests put into the caches what those would."""
         async with asyncio.TaskGroup() as group:
-            for informer in (self.memcacheds, *self.children.values()):
+            for informer in informers or (self.memcacheds, *self.children.values()):
                 task = group.create_task(informer.run())
                 await informer.wait_settled()
                 task.cancel()
@@ -399,9 +399,31 @@ async def test_a_paused_cr_has_its_status_told_and_its_children_left(world: Worl
 
 async def test_where_no_list_was_ever_answered_a_child_is_looked_for_before_it_is_made(clock: VirtualClock) -> None:
     world = World(clock)
+    await world.sync(world.memcacheds)
     world.give(memcached())
     await world.reconciler.reconcile(KEY)
     assert world.asked()[:2] == [("get", "Service"), ("apply", "Service")]
+
+
+async def test_nothing_more_is_written_once_the_watch_of_the_crs_broke(world: World) -> None:
+    world.give(memcached())
+    write = world.client.apply
+
+    async def no_answer(resource: Resource, namespace: str = "", **_: Any) -> Page:
+        raise Unreachable("down")
+
+    async def apply(resource: Resource, key: Key, body: Mapping[str, Any], *, manager: str) -> bytes:
+        answer = await write(resource, key, body, manager=manager)
+        world.client.list = no_answer  # type: ignore[method-assign]
+        watching = asyncio.create_task(world.memcacheds.run())
+        await asyncio.sleep(0.1)
+        watching.cancel()
+        return answer
+
+    world.client.apply = apply  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="the watch of memcacheds"):
+        await world.reconciler.reconcile(KEY)
+    assert world.asked() == [("apply", "Service")]
 
 
 BUDGET = {"replicas": 2, "highAvailability": {"podDisruptionBudget": {"enabled": True, "minAvailable": 1}}}
@@ -693,6 +715,7 @@ async def test_what_another_operator_set_is_taken_over_before_the_first_apply(wo
 
 async def test_a_kind_that_memop_may_not_even_read_keeps_no_other_waiting(clock: VirtualClock) -> None:
     world = World(clock)
+    await world.sync(world.memcacheds)
     world.give(memcached({"security": {"networkPolicy": {"enabled": True}}}))
     ask = world.client.get
 

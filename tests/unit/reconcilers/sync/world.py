@@ -82,6 +82,7 @@ class Server:
         gone = self.objects.pop((kind, name), None)
         if gone is not None:
             self.version += 1
+            gone = copy.deepcopy(gone)  # earlier events tell of it as it was then
             gone["metadata"]["resourceVersion"] = str(self.version)
             self._tell("DELETED", gone, gone)
 
