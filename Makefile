@@ -84,9 +84,12 @@ format: setup ## ruff: mend what can be mended
 crds: setup ## manifests/crd and manifests/compat from the models
 	@$(BIN)/python -m memop.api.schema manifests/crd manifests/compat
 
-lock: setup ## requirements.lock from pyproject.toml, newest versions
-	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --upgrade \
-	  --no-emit-index-url --no-header --python-version 3.11 --quiet --output-file requirements.lock
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-header \
+  --python-version 3.11 --quiet
+
+lock: setup ## requirements.lock and, for the image, requirements-image.lock from pyproject.toml; LOCK_ARGS=--upgrade for newest
+	@$(COMPILE) --group dev $(LOCK_ARGS) --output-file requirements.lock
+	@$(COMPILE) --constraint requirements.lock --output-file requirements-image.lock
 
 cluster: setup ## a Kubernetes on this machine; LEVEL=1|2|3, NAME=…
 	@$(CLUSTER) up $(if $(LEVEL),--level $(LEVEL)) $(if $(NAME),--name $(NAME))
