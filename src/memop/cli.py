@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    # For `memop status`; structlog would take it along (4 MiB) wherever it is installed, to print tracebacks.
+    sys.modules["rich"] = None  # type: ignore[assignment]
     from memop.app import run
     from memop.settings import from_flags
 

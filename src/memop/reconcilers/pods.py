@@ -1,13 +1,12 @@
-"""What pods of all kinds have in common: the restricted security contexts, placement, the exporter."""
+"""What pods of all kinds have in common: the restricted security contexts, placement, labels."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
-from memop.api.memcached import PodSettings
-from memop.reconcilers.objects import INSTANCE_LABEL, NAME_LABEL, Json
+from memop.api.memcached import RESERVED_POD_LABELS, PodSettings
+from memop.reconcilers.objects import INSTANCE_LABEL, NAME_LABEL, VERSION_LABEL, Json
 
-METRICS_PORT = 9150
 # The official image's user has a name, and runAsNonRoot needs a number to believe it.
 MEMCACHED_UID = 11211
 
@@ -67,6 +66,25 @@ def _overlay(base: Json, given: Json) -> Json:
     return result
 
 
+def metadata(
+    settings: PodSettings,
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str | None],
+    *,
+    reserved: Collection[str],
+) -> Json:
+    """A pod template's, of what the user gives and what is ours, None left out.
+
+    What memop and Kubernetes set, `reserved` annotations among it, is never the user's, whatever admission let through.
+    """
+    given = {name: value for name, value in settings.pod_labels.items() if name not in RESERVED_POD_LABELS}
+    noted = {
+        **{name: value for name, value in settings.pod_annotations.items() if name not in reserved},
+        **{name: value for name, value in annotations.items() if value is not None},
+    }
+    return {"labels": {**given, **labels}, **({"annotations": noted} if noted else {})}
+
+
 def placement(settings: PodSettings) -> Json:
     """Where pods may run, before whom, and with whose credentials their images are pulled."""
     result: Json = {}
@@ -92,23 +110,14 @@ def anti_affinity(labels: Mapping[str, str], preset: Literal["soft", "hard"]) ->
     return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
 
 
-def exporter(image: str, port: int, security_context: Json, resources: Json | None) -> Json:
-    """The sidecar that tells Prometheus of the memcached that listens on `port` of the pod's loopback."""
-    container: Json = {
-        "name": "exporter",
-        "image": image,
-        "command": [],
-        "args": [f"--memcached.address=127.0.0.1:{port}"],
-        "ports": container_ports({"metrics": METRICS_PORT}),
-        "securityContext": security_context,
-    }
-    if resources:
-        container["resources"] = resources
-    return container
-
-
 def container_ports(ports: Mapping[str, int]) -> list[Json]:
     return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()]
+
+
+def labels(selector: Mapping[str, str], image: str) -> dict[str, str]:
+    """The selector, and the image's tag where it has one that a label can hold."""
+    tag = image_tag(image)
+    return {**selector, **({VERSION_LABEL: tag} if tag else {})}
 
 
 def image_tag(image: str) -> str | None:

@@ -1,8 +1,8 @@
 """What names a `MemcachedCluster`'s objects and tells them apart: metadata and labels."""
 
 from memop.reconcilers.cluster.instance import Instance
-from memop.reconcilers.objects import VERSION_LABEL, Json, selector_labels
-from memop.reconcilers.pods import image_tag
+from memop.reconcilers.objects import Json, selector_labels
+from memop.reconcilers.pods import labels
 from memop.refs import Key
 
 PROXY = "memcached-proxy"
@@ -20,9 +20,7 @@ def pool_labels(key: Key) -> dict[str, str]:
 
 
 def proxy_labels(instance: Instance) -> dict[str, str]:
-    """The selector, and the image's tag where it has one that a label can hold."""
-    tag = image_tag(instance.image)
-    return {**proxy_selector(instance.key), **({VERSION_LABEL: tag} if tag else {})}
+    return labels(proxy_selector(instance.key), instance.image)
 
 
 def metadata(instance: Instance, name: str) -> Json:

@@ -152,37 +152,26 @@ def observe(
     status, told = read_status(cr.status), _told(cr.status)
     # Without its ConfigMap a cluster is no new one.
     named = _named(config) or told.layout
+    wanted = Layout(0, 0) if spec is None else Layout(spec.shards, spec.replicas_per_shard)
     instance, settled, due = None, False, None
-    wanted = Layout(0, 0)
     if spec is not None:
-        wanted = Layout(spec.shards, spec.replicas_per_shard)
-        layout = _layout(wanted, named, pools)
-        before = _annotations(config)
-        instance = Instance(
-            key=key,
-            spec=spec,
-            pool=pool,
-            image=_image(spec, options),
-            exporter_image=(spec.memcached.monitoring and spec.memcached.monitoring.exporter_image)
-            or options.exporter_image,
-            layout=layout,
-            servers=wanted.shards,
-            copies=wanted.copies,
-            since=_since(before.get(SINCE, ""), now),
+        instance = _instance(
+            key,
+            spec,
+            pool,
+            options=options,
+            layout=_layout(wanted, named, pools),
             restart_trigger=annotations.get(RESTART_TRIGGER),
-            default_uid=options.default_uid,
-            cluster_domain=options.cluster_domain,
         )
+        before = _annotations(config)
+        since = _since(before.get(SINCE, ""), now)
         # A first config is all that proxies ever had.
         if (config or workload) is not None and before.get(CONFIG_HASH) != config_hash(instance):
-            instance = replace(instance, since=now)
+            since = now
+        instance = replace(instance, since=since)
         settled, due = _settled(instance, before, workload, rollout, now)
-        if not settled:  # what some proxy may still ask stays
-            instance = replace(
-                instance,
-                servers=max([wanted.shards, *(pool.servers for pool in pools.values())]),
-                copies=max(wanted.copies, *(copy + 1 for copy in pools), 0),
-            )
+        if not settled:
+            instance = _with_room(instance, pools)
     return Observed(
         cr=cr,
         conditions=status.conditions,
@@ -198,6 +187,35 @@ def observe(
         rollout=rollout,
         settled=settled,
         reload_due=due,
+    )
+
+
+def _instance(
+    key: Key, spec: MemcachedClusterSpec, pool: Json, *, options: Options, layout: Layout, restart_trigger: str | None
+) -> Instance:
+    """With the pools that the spec asks for, told to the proxies as of no time yet."""
+    monitoring = spec.memcached.monitoring
+    return Instance(
+        key=key,
+        spec=spec,
+        pool=pool,
+        image=_image(spec, options),
+        exporter_image=(monitoring and monitoring.exporter_image) or options.exporter_image,
+        layout=layout,
+        servers=spec.shards,
+        copies=spec.replicas_per_shard,
+        restart_trigger=restart_trigger,
+        default_uid=options.default_uid,
+        cluster_domain=options.cluster_domain,
+    )
+
+
+def _with_room(instance: Instance, pools: Mapping[int, Pool]) -> Instance:
+    """What some proxy may still ask stays."""
+    return replace(
+        instance,
+        servers=max([instance.servers, *(pool.servers for pool in pools.values())]),
+        copies=max([instance.copies, *(copy + 1 for copy in pools)]),
     )
 
 

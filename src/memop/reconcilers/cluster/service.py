@@ -2,8 +2,8 @@
 
 from memop.reconcilers.cluster.instance import Instance
 from memop.reconcilers.cluster.labels import metadata, proxy_selector
+from memop.reconcilers.monitoring import METRICS_PORT
 from memop.reconcilers.objects import Json
-from memop.reconcilers.pods import METRICS_PORT
 from memop.refs import SERVICES
 
 

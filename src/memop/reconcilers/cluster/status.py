@@ -6,9 +6,8 @@ from memop.api.conditions import DesiredCondition, Problem, merge_conditions
 from memop.reconcilers.cluster.config import config_hash
 from memop.reconcilers.cluster.instance import Instance, pool_name
 from memop.reconcilers.cluster.observe import RELOAD_SECONDS, Observed
+from memop.reconcilers.monitoring import ready_condition
 from memop.reconcilers.objects import INSTANCE_LABEL, NAME_LABEL, Json, Live
-from memop.reconcilers.pods import METRICS_PORT
-from memop.refs import SERVICE_MONITORS
 
 _Condition = tuple[str, bool, str, str]
 
@@ -134,16 +133,12 @@ def _pools_roll(observed: Observed) -> str:
 
 
 def _monitoring(observed: Observed, unserved: Mapping[str, str]) -> Iterable[_Condition]:
-    """Whether Prometheus gets to see what it was meant to; nothing where it was not meant to see anything."""
+    """Nothing where Prometheus is not meant to see anything."""
     instance = observed.instance
     if instance is None or (monitoring := instance.spec.memcached.enabled_monitoring) is None:
         return
-    missing = unserved.get(SERVICE_MONITORS.kind)
+    obstacle = None
     if not instance.monitored:
         message = f"the pool has exporters; memcached's exporter cannot ask {instance.spec.proxy.kind}: bring your own"
-        yield "MonitoringReady", False, "ProxyNotMonitored", message
-    elif monitoring.service_monitor is not None and missing:
-        message = f"no ServiceMonitor is made until the cluster serves them: {missing}"
-        yield "MonitoringReady", False, "ServiceMonitorUnavailable", message
-    else:
-        yield "MonitoringReady", True, "MonitoringReady", f"each pod has an exporter on port {METRICS_PORT}"
+        obstacle = "ProxyNotMonitored", message
+    yield ready_condition(monitoring, obstacle, unserved)

@@ -1,12 +1,12 @@
 """The proxies' Deployment."""
 
-from memop.api.memcached import RESERVED_POD_LABELS
 from memop.api.memcached_cluster import RESERVED_PROXY_ANNOTATIONS
 from memop.reconcilers import pods
 from memop.reconcilers.cluster.config import PROXIES, config_hash
 from memop.reconcilers.cluster.instance import CONFIG_HASH, PROXY_KIND, Instance
 from memop.reconcilers.cluster.labels import metadata, proxy_labels, proxy_selector
 from memop.reconcilers.cluster.topology import listening_port
+from memop.reconcilers.monitoring import exporter
 from memop.reconcilers.objects import RESTART_TRIGGER, Json
 from memop.refs import DEPLOYMENTS
 
@@ -54,7 +54,7 @@ def pod_template(instance: Instance) -> Json:
     if instance.monitored and monitoring is not None:
         context = pods.container_security_context({}, pod_context, uid)
         containers.append(
-            pods.exporter(instance.exporter_image, listening_port(proxy), context, monitoring.exporter_resources)
+            exporter(instance.exporter_image, listening_port(proxy), context, monitoring.exporter_resources)
         )
     return {
         "metadata": _pod_metadata(instance),
@@ -75,20 +75,10 @@ def pod_template(instance: Instance) -> Json:
 
 
 def _pod_metadata(instance: Instance) -> Json:
-    """What memop and Kubernetes set is never the user's, whatever admission let through.
-
-    A proxy that does not read its config anew is replaced when that changes.
-    """
+    """A proxy that does not read its config anew is replaced when that changes."""
     proxy = instance.spec.proxy
-    labels = {name: value for name, value in proxy.pod_labels.items() if name not in RESERVED_POD_LABELS}
-    annotations = {
-        name: value for name, value in proxy.pod_annotations.items() if name not in RESERVED_PROXY_ANNOTATIONS
+    ours = {
+        RESTART_TRIGGER: instance.restart_trigger,
+        CONFIG_HASH: None if PROXIES[proxy.kind].RELOADS else config_hash(instance),
     }
-    if instance.restart_trigger is not None:
-        annotations[RESTART_TRIGGER] = instance.restart_trigger
-    if not PROXIES[proxy.kind].RELOADS:
-        annotations[CONFIG_HASH] = config_hash(instance)
-    result: Json = {"labels": {**labels, **proxy_labels(instance)}}
-    if annotations:
-        result["annotations"] = annotations
-    return result
+    return pods.metadata(proxy, proxy_labels(instance), ours, reserved=RESERVED_PROXY_ANNOTATIONS)

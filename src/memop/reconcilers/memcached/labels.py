@@ -1,8 +1,8 @@
 """What names a `Memcached`'s objects and tells them apart: metadata and labels."""
 
 from memop.reconcilers.memcached.instance import Instance
-from memop.reconcilers.objects import VERSION_LABEL, Json, selector_labels
-from memop.reconcilers.pods import image_tag
+from memop.reconcilers.objects import Json, selector_labels
+from memop.reconcilers.pods import labels
 from memop.refs import Key
 
 
@@ -17,6 +17,4 @@ def selector(key: Key) -> dict[str, str]:
 
 
 def workload_labels(instance: Instance) -> dict[str, str]:
-    """The selector, and the image's tag where it has one that a label can hold."""
-    tag = image_tag(instance.image)
-    return {**selector(instance.key), **({VERSION_LABEL: tag} if tag else {})}
+    return labels(selector(instance.key), instance.image)

@@ -1,7 +1,7 @@
 """The ports of a pod."""
 
 from memop.api.memcached import MemcachedSpec
-from memop.reconcilers.pods import METRICS_PORT
+from memop.reconcilers.monitoring import METRICS_PORT
 
 CLIENT_PORT = 11211
 TLS_PORT = 11212

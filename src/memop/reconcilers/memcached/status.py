@@ -6,9 +6,9 @@ from memop.api.conditions import DesiredCondition, Problem, merge_conditions
 from memop.reconcilers.memcached.labels import selector
 from memop.reconcilers.memcached.observe import Observed
 from memop.reconcilers.memcached.ports import CLIENT_PORT
+from memop.reconcilers.monitoring import ready_condition
 from memop.reconcilers.objects import Json
-from memop.reconcilers.pods import METRICS_PORT
-from memop.refs import SERVICE_MONITORS, STATEFUL_SETS
+from memop.refs import STATEFUL_SETS
 
 
 def status(observed: Observed, problems: Sequence[Problem], *, unserved: Mapping[str, str], now: str) -> Json:
@@ -68,19 +68,15 @@ def _conditions(
 
 
 def _monitoring(observed: Observed, unserved: Mapping[str, str]) -> Iterable[tuple[str, bool, str, str]]:
-    """Whether Prometheus gets to see what it was meant to; nothing where it was not meant to see anything."""
+    """Nothing where Prometheus is not meant to see anything."""
     spec = observed.instance and observed.instance.spec
     if not spec or spec.enabled_monitoring is None:
         return
-    missing = unserved.get(SERVICE_MONITORS.kind)
+    obstacle = None
     if spec.enabled_sasl is not None:
         message = "memcached asks for a password, which the exporter cannot give: its memcached_up is 0"
-        yield "MonitoringReady", False, "ExporterCannotAuthenticate", message
-    elif spec.enabled_monitoring.service_monitor is not None and missing:
-        message = f"no ServiceMonitor is made until the cluster serves them: {missing}"
-        yield "MonitoringReady", False, "ServiceMonitorUnavailable", message
-    else:
-        yield "MonitoringReady", True, "MonitoringReady", f"each pod has an exporter on port {METRICS_PORT}"
+        obstacle = "ExporterCannotAuthenticate", message
+    yield ready_condition(spec.enabled_monitoring, obstacle, unserved)
 
 
 def _progress(observed: Observed, desired: int) -> str:

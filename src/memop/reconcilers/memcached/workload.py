@@ -1,6 +1,7 @@
 """The pods of a pool, and what makes them: a Deployment, or a StatefulSet where pods keep their names."""
 
-from memop.api.memcached import RESERVED_POD_ANNOTATIONS, RESERVED_POD_LABELS, MemcachedSpec
+from memop.api.memcached import RESERVED_POD_ANNOTATIONS, MemcachedSpec
+from memop.reconcilers import pods
 from memop.reconcilers.memcached import sasl, tls
 from memop.reconcilers.memcached.instance import SECRET_HASH, Instance
 from memop.reconcilers.memcached.labels import metadata, selector, workload_labels
@@ -80,18 +81,8 @@ def pod_template(instance: Instance) -> Json:
 
 
 def _pod_metadata(instance: Instance) -> Json:
-    """What memop and Kubernetes set is never the user's, whatever admission let through."""
-    spec = instance.spec
-    labels = {name: value for name, value in spec.pod_labels.items() if name not in RESERVED_POD_LABELS}
     ours = {SECRET_HASH: instance.secret_hash, RESTART_TRIGGER: instance.restart_trigger}
-    annotations = {
-        **{name: value for name, value in spec.pod_annotations.items() if name not in RESERVED_POD_ANNOTATIONS},
-        **{name: value for name, value in ours.items() if value is not None},
-    }
-    result: Json = {"labels": {**labels, **workload_labels(instance)}}
-    if annotations:
-        result["annotations"] = annotations
-    return result
+    return pods.metadata(instance.spec, workload_labels(instance), ours, reserved=RESERVED_POD_ANNOTATIONS)
 
 
 def _spread(instance: Instance) -> Json:
