@@ -10,9 +10,10 @@ READY := .venv/.ready
 E2E_CLUSTER := e2e
 API_CLUSTER := api
 FAULTS_CLUSTER := faults
+AUDIT_LOG := $(CURDIR)/.cluster/$(E2E_CLUSTER)/logs/audit.log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test check lint types arrows unit test-dataplane test-api test-clusters test-faults test-e2e bench format crds lock cluster cluster-down clean
+.PHONY: help setup demo demo-down test check lint types arrows unit test-dataplane test-api test-clusters test-api-and-faults test-faults test-e2e bench format crds lock cluster cluster-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +33,7 @@ demo: setup ## a cluster, the operator, a Memcached with 2 pods, a value read ba
 
 demo-down: cluster-down ## end the demo and its cluster
 
-test: check unit test-dataplane test-api test-clusters ## everything CI runs
+test: check unit test-dataplane test-clusters ## everything CI runs
 
 check: lint types arrows ## ruff, mypy, import-linter
 
@@ -57,8 +58,12 @@ test-api: setup ## tests against a real API server (level 1, no root needed)
 	@code=0; $(CLUSTER) exec --name $(API_CLUSTER) -- $(BIN)/pytest tests/apiserver || code=$$?; \
 	  $(CLUSTER) down --name $(API_CLUSTER); exit $$code
 
-test-clusters: setup ## test-faults beside test-e2e, which mostly waits for pods
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-faults test-e2e
+test-clusters: setup ## test-api and then test-faults, beside test-e2e, which mostly waits for pods
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-api-and-faults test-e2e
+
+test-api-and-faults:
+	@$(MAKE) --no-print-directory test-api
+	@$(MAKE) --no-print-directory test-faults
 
 test-faults: setup ## trouble of every kind between memop and a real API server (level 2, no root needed)
 	@$(CLUSTER) up --level 2 --name $(FAULTS_CLUSTER)
@@ -66,8 +71,9 @@ test-faults: setup ## trouble of every kind between memop and a real API server 
 	  $(CLUSTER) down --name $(FAULTS_CLUSTER); exit $$code
 
 test-e2e: setup ## tests against real pods (root on Linux; they reach pods by address, which kind does not allow)
-	@$(CLUSTER) up --level 3 --provider binaries --name $(E2E_CLUSTER)
-	@code=0; $(CLUSTER) exec --name $(E2E_CLUSTER) -- $(BIN)/pytest tests/e2e || code=$$?; \
+	@$(CLUSTER) up --level 3 --provider binaries --name $(E2E_CLUSTER) \
+	  --apiserver-arg audit-policy-file=$(CURDIR)/tests/e2e/audit-policy.yaml --apiserver-arg audit-log-path=$(AUDIT_LOG)
+	@code=0; MEMOP_TEST_AUDIT_LOG=$(AUDIT_LOG) $(CLUSTER) exec --name $(E2E_CLUSTER) -- $(BIN)/pytest tests/e2e || code=$$?; \
 	  $(CLUSTER) down --name $(E2E_CLUSTER); exit $$code
 
 golden: setup ## rewrite the golden pod templates and docs/fields.md; read the diff: an upgrade that changes a template rolls pods

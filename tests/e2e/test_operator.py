@@ -15,10 +15,9 @@ def leads(operator: Operator) -> bool:
 def test_a_standby_takes_over_at_once_after_an_orderly_shutdown(
     kubectl: Kubectl, start_operator: OperatorFactory
 ) -> None:
-    flags = ("--leader-elect", f"--leader-election-namespace={kubectl.namespace}")
-    first = start_operator(*flags)
+    first = start_operator("--leader-elect")
     eventually(lambda: assert_leads(first))
-    second = start_operator(*flags)
+    second = start_operator("--leader-elect")
     kubectl.apply(memcached("pool", replicas=1))
     ready_pods(kubectl, "pool", 1)
     assert not leads(second)
@@ -40,7 +39,6 @@ def test_a_standby_takes_over_from_a_killed_leader_when_its_lease_is_up(
 ) -> None:
     flags = (
         "--leader-elect",
-        f"--leader-election-namespace={kubectl.namespace}",
         *("--leader-election-lease-duration=4s", "--leader-election-renew-deadline=3s"),
         "--leader-election-retry-period=500ms",
     )

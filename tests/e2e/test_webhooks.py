@@ -18,9 +18,8 @@ NODE = "198.18.0.1"  # where the API server, and so the Service, reaches a progr
 
 
 def shipped(file: str, kubectl: Kubectl) -> Json:
-    """memop runs beside the cluster, in the kubeconfig's namespace, and judges the test's alone."""
-    text = (MANIFESTS / file).read_text(encoding="utf-8").replace("memop-system", "default")
-    body: Json = yaml.safe_load(text)
+    """memop judges the test's namespace alone."""
+    body: Json = yaml.safe_load((MANIFESTS / file).read_text(encoding="utf-8"))
     for webhook in body.get("webhooks", ()):
         webhook["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": kubectl.namespace}}
     return body
@@ -29,7 +28,7 @@ def shipped(file: str, kubectl: Kubectl) -> Json:
 @pytest.fixture
 def webhooks(kubectl: Kubectl, start_operator: OperatorFactory) -> Iterator[Operator]:
     """memop behind the shipped Service, which selects no pod here and so is told where memop is."""
-    port, home = free_port(), Kubectl("default")
+    port, home = free_port(), Kubectl("memop-system")
     service = shipped("service.yaml", kubectl)
     del service["spec"]["selector"]
     service["spec"]["ports"][0]["targetPort"] = port

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from tests.support.kubectl import eventually
 
@@ -27,6 +27,9 @@ def free_port() -> int:
 
 class Operator:
     """One `memop run`; a context manager that stops it by SIGTERM."""
+
+    kubeconfig: ClassVar[Path | None] = None
+    """Whose rights it has; None: those of the tests."""
 
     def __init__(self, log: Path, *flags: str, environ: dict[str, str] | None = None) -> None:
         self.log_path = log
@@ -57,6 +60,7 @@ class Operator:
             f"--metrics-bind-address={self._metrics}",
             "--metrics-secure=false",
             "--log-format=json",
+            *((f"--kubeconfig={self.kubeconfig}",) if self.kubeconfig else ()),
             *self._flags,
         ]
         with self.log_path.open("ab") as log:
