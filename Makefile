@@ -9,11 +9,12 @@ CLUSTER := $(BIN)/python -m hack.cluster
 READY := .venv/.ready
 E2E_CLUSTER := e2e
 API_CLUSTER := api
+RANGE_CLUSTER := range
 FAULTS_CLUSTER := faults
 AUDIT_LOG := $(CURDIR)/.cluster/$(E2E_CLUSTER)/logs/audit.log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test check lint types arrows unit test-dataplane test-api test-clusters test-api-and-faults test-faults test-e2e bench format crds lock cluster cluster-down clean
+.PHONY: help setup demo demo-down test check lint types arrows unit test-monitoring test-dataplane test-range test-range-part test-api test-clusters test-api-and-faults test-faults test-e2e bench format golden generate release docs image lock cluster cluster-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +34,7 @@ demo: setup ## a cluster, the operator, a Memcached with 2 pods, a value read ba
 
 demo-down: cluster-down ## end the demo and its cluster
 
-test: check unit test-dataplane test-clusters ## everything CI runs
+test: check unit test-monitoring test-dataplane test-clusters ## everything CI runs
 
 check: lint types arrows ## ruff, mypy, import-linter
 
@@ -50,6 +51,9 @@ arrows: setup ## who may import whom (docs/architecture.md)
 unit: setup ## unit tests, on virtual time
 	@$(BIN)/pytest tests/unit
 
+test-monitoring: setup ## alerts and dashboards, by promtool
+	@$(BIN)/pytest -n 2 tests/monitoring
+
 test-dataplane: setup ## the proxies' configurations against real proxies and memcacheds, on loopback
 	@$(BIN)/pytest -n 2 --dist worksteal tests/dataplane
 
@@ -57,6 +61,18 @@ test-api: setup ## tests against a real API server (level 1, no root needed)
 	@$(CLUSTER) up --level 1 --name $(API_CLUSTER)
 	@code=0; $(CLUSTER) exec --name $(API_CLUSTER) -- $(BIN)/pytest tests/apiserver || code=$$?; \
 	  $(CLUSTER) down --name $(API_CLUSTER); exit $$code
+
+test-range: RANGE_TESTS := tests/apiserver
+test-range: ## test-api, against the oldest and the newest API server that memop supports
+test-range-part: RANGE_TESTS := tests/apiserver/test_crd.py tests/apiserver/test_no_op_writes_nothing.py
+test-range-part: ## what of it CI has time for: definitions, their rules, and that nothing is written twice
+test-range test-range-part: setup
+	@for version in oldest newest; do \
+	  $(CLUSTER) up --level 1 --kubernetes $$version --name $(RANGE_CLUSTER); \
+	  code=0; $(CLUSTER) exec --name $(RANGE_CLUSTER) -- $(BIN)/pytest $(RANGE_TESTS) || code=$$?; \
+	  $(CLUSTER) down --name $(RANGE_CLUSTER); \
+	  [ $$code = 0 ] || exit $$code; \
+	done
 
 test-clusters: setup ## test-api and then test-faults, beside test-e2e, which mostly waits for pods
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-api-and-faults test-e2e
@@ -73,12 +89,17 @@ test-faults: setup ## trouble of every kind between memop and a real API server 
 test-e2e: setup ## tests against real pods (root on Linux; they reach pods by address, which kind does not allow)
 	@$(CLUSTER) up --level 3 --provider binaries --name $(E2E_CLUSTER) \
 	  --apiserver-arg audit-policy-file=$(CURDIR)/tests/e2e/audit-policy.yaml --apiserver-arg audit-log-path=$(AUDIT_LOG)
+	@$(BIN)/python -m hack.tools helm prometheus promtool >/dev/null # a node's network leads nowhere
+	@$(BIN)/python -m hack.image build --load $(E2E_CLUSTER)
 	@code=0; MEMOP_TEST_AUDIT_LOG=$(AUDIT_LOG) $(CLUSTER) exec --name $(E2E_CLUSTER) -- $(BIN)/pytest tests/e2e || code=$$?; \
 	  $(CLUSTER) down --name $(E2E_CLUSTER); exit $$code
 
 golden: setup ## rewrite the golden pod templates and docs/fields.md; read the diff: an upgrade that changes a template rolls pods
 	MEMOP_REWRITE_GOLDEN=1 $(BIN)/pytest -q tests/unit/reconcilers/memcached/test_golden.py tests/unit/reconcilers/memcached/test_fields.py \
 	  tests/unit/reconcilers/cluster tests/unit/test_convert.py
+
+image: setup ## memop's image, by the shipped Dockerfile (root, buildah)
+	@$(BIN)/python -m hack.image build
 
 bench: setup ## what an operator costs: time, CPU, memory, requests; N=1000, BENCH_ARGS="--help"
 	@$(BIN)/python -m hack.bench --n $(or $(N),1000) $(BENCH_ARGS)
@@ -87,8 +108,16 @@ format: setup ## ruff: mend what can be mended
 	@$(BIN)/ruff check --fix --quiet || true
 	@$(BIN)/ruff format
 
-crds: setup ## manifests/crd and manifests/compat from the models
-	@$(BIN)/python -m memop.api.schema manifests/crd manifests/compat
+generate: setup ## all that is generated and checked in, but the golden files: manifests/, docs/reference
+	@$(BIN)/python -m hack.dashboard
+	@$(BIN)/python -m hack.manifests
+	@$(BIN)/python -m hack.reference docs/reference
+
+release: setup ## all of a release but publishing it, into dist/ (docs/releasing.md); RELEASE_ARGS=--no-image
+	@$(BIN)/python -m hack.release $(RELEASE_ARGS)
+
+docs: setup ## the documentation as a site in site/; broken links are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-header \
   --python-version 3.11 --quiet

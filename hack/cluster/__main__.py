@@ -22,7 +22,7 @@ from hack.cluster.layout import DEFAULT_NAME, Layout, cache_dir
 from hack.cluster.locks import exclusive
 from hack.cluster.progress import Progress
 from hack.cluster.provider import Machine, choose
-from hack.cluster.versions import catalogue, crds, load_versions
+from hack.cluster.versions import KUBERNETES, catalogue, crds, is_kubernetes, kubernetes_project, load_versions
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +34,14 @@ def parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", parents=[named], help="bring the cluster up")
     up.add_argument("--level", type=int, choices=[1, 2, 3], help="1: API server; 2: + controllers; 3: + a node")
     up.add_argument("--provider", choices=["kind", "binaries"])
+    up.add_argument(
+        "--kubernetes",
+        metavar="VERSION",
+        type=_kubernetes,
+        default=load_versions()[KUBERNETES],
+        dest="kubernetes_project",
+        help="oldest, newest, or a version pinned in versions.toml; levels 1 and 2",
+    )
     up.add_argument("--no-install", action="store_true", help="name missing Debian packages, don't install them")
     up.add_argument(
         "--apiserver-arg",
@@ -50,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     load = commands.add_parser("load-image", parents=[named], help="import an image archive into the node")
     load.add_argument("archive", type=Path)
     commands.add_parser("prereqs", help="say what this machine has and lacks, for each level")
-    commands.add_parser("pin", help="rewrite hack/go after a change of versions.toml")
+    pinning = commands.add_parser("pin", help="rewrite hack/go after a change of versions.toml")
+    pinning.add_argument("projects", nargs="*", metavar="PROJECT", help="a key of versions.toml; default: all")
     return root
 
 
@@ -73,7 +82,7 @@ def _dispatch(arguments: argparse.Namespace, progress: Progress) -> int:
             return _prereqs(progress)
         case "pin":
             with progress.phase("hack/go", "pinned"):
-                pin()
+                pin(arguments.projects)
             return 0
     layout = Layout.of(arguments.name)
     cluster = Cluster(layout, progress)
@@ -97,26 +106,34 @@ def _dispatch(arguments: argparse.Namespace, progress: Progress) -> int:
 def _up(cluster: Cluster, arguments: argparse.Namespace, progress: Progress) -> None:
     layout = cluster.layout
     asked = choose(Machine.look(), arguments.provider, arguments.level)
+    if asked.level == 3 and arguments.kubernetes_project != KUBERNETES:
+        raise ClusterError("only levels 1 and 2 come in other versions than the default", hint="add --level 1")
+    versions = load_versions()
+    kubernetes = versions[arguments.kubernetes_project]
     if (record := cluster.record()) is not None:
         if complaints := _complaints(cluster, record, progress):
             raise ClusterError("; ".join(complaints), hint="`down`, then `up`")
-        wanted = (asked.provider, asked.level, tuple(arguments.apiserver_arg))
-        if wanted != (record.provider, record.level, record.api_server_arguments):
+        wanted = (asked.provider, asked.level, kubernetes, tuple(arguments.apiserver_arg))
+        if wanted != (record.provider, record.level, record.kubernetes, record.api_server_arguments):
             raise ClusterError(
-                f"cluster {layout.name} is up with provider {record.provider}, level {record.level}"
-                f" and API server arguments {list(record.api_server_arguments)}",
+                f"cluster {layout.name} is up with provider {record.provider}, level {record.level},"
+                f" Kubernetes {record.kubernetes} and API server arguments {list(record.api_server_arguments)}",
                 hint="`down` first, or another --name",
             )
         progress.say(f"cluster {layout.name} is already up (level {record.level}); nothing done")
         return
-    progress.say(f"provider {asked.provider}, level {asked.level}: {asked.reason}")
+    progress.say(f"provider {asked.provider}, level {asked.level}, Kubernetes {kubernetes}: {asked.reason}")
     with progress.phase(f"cluster {layout.name}", "up", spinner=False):
         if asked.provider == "kind":
-            versions = load_versions()
             kubectl = Finder(cache_dir(), progress).find([catalogue(versions)["kubectl"]])
-            KindCluster(layout, progress).up(versions["kubernetes"], kubectl)
+            KindCluster(layout, progress).up(kubernetes, kubectl)
         else:
-            cluster.up(asked.level, arguments.apiserver_arg, install=not arguments.no_install)
+            cluster.up(
+                asked.level,
+                arguments.apiserver_arg,
+                install=not arguments.no_install,
+                kubernetes_project=arguments.kubernetes_project,
+            )
     progress.say(f"KUBECONFIG={layout.kubeconfig}")
     progress.say(f"reach it with: python -m hack.cluster exec --name {layout.name} -- kubectl get all -A")
 
@@ -145,7 +162,7 @@ def _status(cluster: Cluster, progress: Progress) -> int:
     complaints = _complaints(cluster, record, progress)
     progress.say(
         f"cluster {cluster.layout.name} ({cluster.layout.id}): {'not well' if complaints else 'up'},"
-        f" provider {record.provider}, level {record.level}"
+        f" provider {record.provider}, level {record.level}, Kubernetes {record.kubernetes}"
     )
     for complaint in complaints:
         progress.say(f"  {complaint}")
@@ -200,6 +217,15 @@ def _name(text: str) -> str:
     if re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", text) is None:
         raise argparse.ArgumentTypeError("a name is lower-case letters, digits and dashes")
     return text
+
+
+def _kubernetes(text: str) -> str:
+    versions = load_versions()
+    project = kubernetes_project(versions, text)
+    if project is None:
+        pinned = ", ".join(version for name, version in versions.items() if is_kubernetes(name))
+        raise argparse.ArgumentTypeError(f"{text} is not pinned; oldest, newest, or one of {pinned}")
+    return project
 
 
 def _key_value(text: str) -> str:

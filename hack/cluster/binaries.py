@@ -131,7 +131,7 @@ class Finder:
 
     def _download(self, binary: Binary, target: Path) -> bool:
         """Only Kubernetes publishes bare binaries with a checksum beside each."""
-        if binary.project != "kubernetes" or self.download_base is None:
+        if not binary.of_kubernetes or self.download_base is None:
             return False
         url = f"{self.download_base}/{binary.version}/bin/linux/{architecture()}/{binary.name}"
         try:

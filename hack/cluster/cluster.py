@@ -24,7 +24,7 @@ from hack.cluster.layout import Layout, cache_dir
 from hack.cluster.mountpoints import Mountpoints, remove_empty
 from hack.cluster.processes import Process, ProcessTable, end, wait_for
 from hack.cluster.progress import Progress
-from hack.cluster.versions import catalogue, crds, load_versions
+from hack.cluster.versions import KUBERNETES, catalogue, crds, load_versions
 
 HERE = Path(__file__).resolve().parent
 HOLDER = "namespaces"
@@ -47,6 +47,7 @@ class Record:
 
     provider: str
     level: int
+    kubernetes: str  # "v1.34.4"
     ports: Ports
     api_server_arguments: tuple[str, ...] = ()
     finished: bool = False
@@ -66,6 +67,7 @@ class Record:
         return cls(
             provider=content["provider"],
             level=content["level"],
+            kubernetes=content["kubernetes"],
             ports=Ports(**content["ports"]),
             api_server_arguments=tuple(content["api_server_arguments"]),
             finished=content["finished"],
@@ -83,10 +85,17 @@ class Cluster:
 
     # -- up ---------------------------------------------------------------------------------------------------------
 
-    def up(self, level: int, api_server_arguments: Sequence[str] = (), *, install: bool = True) -> None:
+    def up(
+        self,
+        level: int,
+        api_server_arguments: Sequence[str] = (),
+        *,
+        install: bool = True,
+        kubernetes_project: str = KUBERNETES,
+    ) -> None:
         """Brings the cluster up. The caller has made sure that there is none."""
         versions = load_versions()
-        binaries = catalogue(versions)
+        binaries = catalogue(versions, kubernetes_project)
         wanted = [binaries[name] for name in programs_of(level)]
         finder = Finder(cache_dir(), self.progress)
         images = ImageStore(cache_dir(), finder, self.progress)
@@ -104,7 +113,7 @@ class Cluster:
         CrdStore(cache_dir(), self.progress).ensure(crds(versions).values())
 
         ports = Ports() if level == 3 else free_ports()
-        record = Record("binaries", level, ports, tuple(api_server_arguments))
+        record = Record("binaries", level, versions[kubernetes_project], ports, tuple(api_server_arguments))
         record.write(self.layout.record)
         link_programs(self.layout.bin, programs)
         parts = Components(self.layout, level, ports, programs)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from hack.cluster.errors import ClusterError
-from hack.cluster.versions import HACK, LOCAL_PROJECTS, catalogue, crds, load_versions
+from hack.cluster.versions import HACK, KUBERNETES, LOCAL_PROJECTS, catalogue, crds, is_kubernetes, load_versions
 
 _STAGING = re.compile(r"^\t(k8s\.io/\S+) => \./staging/", re.MULTILINE)
 _DROPPED_BLOCK = re.compile(r"^replace \(\n.*?^\)\n", re.MULTILINE | re.DOTALL)
@@ -33,14 +34,19 @@ def render_kubernetes_gomod(upstream: str, version: str) -> str:
     )
 
 
-def pin() -> None:
-    """Rewrites go.mod and go.sum of every project under hack/go for the versions in versions.toml."""
+def pin(projects: Sequence[str] = ()) -> None:
+    """Rewrites go.mod and go.sum under hack/go for the versions in versions.toml: of `projects`, or of all."""
     versions = load_versions()
     crd_modules = {crd.project: crd.module for crd in crds(versions).values()}
-    for project, version in versions.items():
+    for project in projects or versions:
+        if project not in versions:
+            raise ClusterError(f"versions.toml has no {project}", hint=f"one of {', '.join(versions)}")
+        version = versions[project]
         directory = HACK / "go" / project
-        packages = sorted(b.package for b in catalogue(versions).values() if b.project == project)
-        if project == "kubernetes":
+        binaries = catalogue(versions, project if is_kubernetes(project) else KUBERNETES)
+        packages = sorted(b.package for b in binaries.values() if b.project == project)
+        if is_kubernetes(project):
+            directory.mkdir(exist_ok=True)
             module = json.loads(_go(directory.parent, "mod", "download", "-json", f"k8s.io/kubernetes@{version}"))
             upstream = Path(module["GoMod"]).read_text()
             (directory / "go.mod").write_text(render_kubernetes_gomod(upstream, version))

@@ -10,7 +10,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -202,32 +202,37 @@ def write_archive(target: Path, recipe: Recipe, root: Path | None, executables: 
             for name, number in recipe.users.items():
                 accounts += f"{name}:x:{number}:{number}::/nonexistent:/usr/sbin/nologin\n"
                 groups += f"{name}:x:{number}:\n"
-            _add(tar, "etc/passwd", accounts.encode(), 0o644)
-            _add(tar, "etc/group", groups.encode(), 0o644)
+            add_file(tar, "etc/passwd", accounts.encode(), 0o644)
+            add_file(tar, "etc/group", groups.encode(), 0o644)
             for path, text in recipe.files.items():
-                _add(tar, path, text.encode(), 0o755)
+                add_file(tar, path, text.encode(), 0o755)
             for path, content in executables.items():
-                _add(tar, path, content, 0o755)
+                add_file(tar, path, content, 0o755)
             for path, destination in recipe.links.items():
                 link = tarfile.TarInfo(path)
                 link.type = tarfile.SYMTYPE
                 link.linkname = destination
                 tar.addfile(link)
-        with layer.open("rb") as file:
-            diff_id = hashlib.file_digest(file, "sha256").hexdigest()
-        config = json.dumps(image_config(recipe, diff_id)).encode()
-        config_name = f"{hashlib.sha256(config).hexdigest()}.json"
-        manifest = [{"Config": config_name, "RepoTags": list(recipe.tags), "Layers": [f"{diff_id}.tar"]}]
-        with tarfile.open(target, "w") as archive:
-            archive.add(layer, f"{diff_id}.tar")
-            _add(archive, config_name, config, 0o644)
-            _add(archive, "manifest.json", json.dumps(manifest).encode(), 0o644)
+        pack(target, layer, recipe.tags, image_config(recipe))
     finally:
         layer.unlink(missing_ok=True)
 
 
-def image_config(recipe: Recipe, diff_id: str) -> dict[str, object]:
-    """The image's OCI configuration."""
+def pack(target: Path, layer: Path, tags: Sequence[str], config: Mapping[str, object]) -> None:
+    """Writes a docker-archive of one layer (a tar) and an OCI configuration that names no layers yet."""
+    with layer.open("rb") as file:
+        diff_id = hashlib.file_digest(file, "sha256").hexdigest()
+    text = json.dumps({**config, "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]}}).encode()
+    name = f"{hashlib.sha256(text).hexdigest()}.json"
+    manifest = [{"Config": name, "RepoTags": list(tags), "Layers": [f"{diff_id}.tar"]}]
+    with tarfile.open(target, "w") as archive:
+        archive.add(layer, f"{diff_id}.tar")
+        add_file(archive, name, text, 0o644)
+        add_file(archive, "manifest.json", json.dumps(manifest).encode(), 0o644)
+
+
+def image_config(recipe: Recipe) -> dict[str, object]:
+    """The image's OCI configuration, less its layers."""
     return {
         "architecture": architecture(),
         "os": "linux",
@@ -239,7 +244,6 @@ def image_config(recipe: Recipe, diff_id: str) -> dict[str, object]:
             "ExposedPorts": {port: {} for port in recipe.ports},
             "WorkingDir": "/",
         },
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
         "history": [{"created_by": "memop hack/cluster"}],
     }
 
@@ -261,7 +265,7 @@ def _is_stripped(name: str) -> bool:
     return any(fnmatch(name, f"{pattern}*" if pattern.endswith("/") else pattern) for pattern in _STRIPPED)
 
 
-def _add(tar: tarfile.TarFile, path: str, content: bytes, mode: int) -> None:
+def add_file(tar: tarfile.TarFile, path: str, content: bytes, mode: int) -> None:
     member = tarfile.TarInfo(path)
     member.size = len(content)
     member.mode = mode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hack.cluster.cluster import Record, link_programs, run
@@ -22,7 +22,7 @@ class KindCluster:
     progress: Progress
 
     def up(self, kubernetes: str, kubectl: dict[str, Path]) -> None:
-        record = Record("kind", 3, Ports())
+        record = Record("kind", 3, kubernetes, Ports())
         record.write(self.layout.record)
         link_programs(self.layout.bin, kubectl)
         log = self.layout.log("kind")
@@ -37,7 +37,7 @@ class KindCluster:
             created = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
             if created.returncode != 0:
                 raise ClusterError("kind could not make the cluster", log=log, hint="`down`, then `up` again")
-        Record("kind", 3, Ports(), finished=True).write(self.layout.record)
+        replace(record, finished=True).write(self.layout.record)
 
     def complaints(self, record: Record) -> list[str]:
         if not record.finished:

@@ -1,6 +1,8 @@
 """The command line: `memop run`, `memop crds`, `memop convert` and `memop status`."""
 
 import argparse
+import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +10,29 @@ from pathlib import Path
 from memop import __version__
 from memop.errors import ConfigurationError, LeadershipLost, MemopError
 
+WATCH_PERIOD = 2.0  # seconds
+SHORTEST_WATCH = 0.5
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 failed or lost the Lease, 2 unusable flags, kubeconfig or manifest, 3 something was lost."""
+
+def kubectl_plugin() -> int:
+    """`kubectl memop`: kubectl runs any program called kubectl-memop."""
+    return main(prog="kubectl memop")
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "memop") -> int:
+    """Exit code: 0 done, 1 failed or lost the Lease, 2 unusable flags, kubeconfig or manifest, 3 something was lost.
+
+    130: ended by Ctrl-C.
+    """
     try:
-        arguments = _parser().parse_args(argv)
-        return int(arguments.do(arguments))
+        arguments = _parser(prog).parse_args(argv)
+        code = int(arguments.do(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough, and Python must not try once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ConfigurationError as error:
         print(f"memop: {error}", file=sys.stderr)
         return 2
@@ -23,19 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemopError as error:
         print(f"memop: {error}", file=sys.stderr)
         return 1
+    return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     from memop.settings import add_flags
 
-    parser = argparse.ArgumentParser(prog="memop", description="A Kubernetes operator for memcached.")
+    parser = argparse.ArgumentParser(prog=prog, description="A Kubernetes operator for memcached.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"memop {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run the operator", description="Run the operator until SIGTERM.")
+    run = commands.add_parser(
+        "run", help="run the operator", description="Run the operator until SIGTERM.", allow_abbrev=False
+    )
     add_flags(run)
     run.set_defaults(do=_run)
     crds = commands.add_parser(
         "crds",
+        allow_abbrev=False,
         help="print the CRDs",
         description="Print the CRDs as YAML: memop crds | kubectl apply --server-side -f -",
     )
@@ -43,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     crds.set_defaults(do=_crds)
     convert = commands.add_parser(
         "convert",
+        allow_abbrev=False,
         help="turn other operators' manifests into memop's",
         description="Print the native manifest for each MemcachedCluster of ianlewis.org, Mcrouter, Memshack and "
         "Memcached of cache.example.com, also within a List. What a field has no equivalent for is said in a comment. "
@@ -62,20 +86,40 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(do=_convert)
     status = commands.add_parser(
         "status",
-        help="show pools and clusters",
-        description="Show every Memcached and MemcachedCluster of a namespace, with the rights of your kubeconfig.",
-        epilog="Exit code: 0 when all are ready, 1 when one is not or the API server cannot be asked.",
+        allow_abbrev=False,
+        help="show pools and clusters: ready pods, memory, hit ratio, items, evictions, connections",
+        description="Show the Memcacheds and MemcachedClusters of a namespace, and what each memcached counts, with "
+        "the rights of your kubeconfig (the ClusterRole memop-status has them all). It asks the pods through the API "
+        "server's port forwarding; where that is not allowed, the rest is shown.",
+        epilog="Exit code: 0 when all are ready; 1 when one is not, or the API server cannot be asked; 2 for unusable "
+        "flags or kubeconfig. --watch ends by Ctrl-C, with the code of the last look.",
     )
-    status.add_argument("-n", "--namespace", metavar="NS", help="default: the kubeconfig's")
-    status.add_argument("-A", "--all-namespaces", action="store_true", dest="everywhere")
+    where = status.add_mutually_exclusive_group()
+    where.add_argument("-n", "--namespace", metavar="NS", help="default: the kubeconfig's")
+    where.add_argument(
+        "-A", "--all-namespaces", action="store_const", const="", dest="namespace", help="all that you may read"
+    )
     status.add_argument(
-        "--proxies",
-        action="store_true",
-        help="ask each proxy which configuration it has (needs create on pods/portforward)",
+        "--pods", action="store_true", help="a line for each pod, too; for proxies, their configuration"
+    )
+    status.add_argument("--no-stats", action="store_false", dest="stats", help="ask the API server only, not the pods")
+    status.add_argument(
+        "-w",
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=WATCH_PERIOD,
+        metavar="SECONDS",
+        help=f"look again and again (default: every {WATCH_PERIOD:g} s), with rates since the last look",
     )
     status.add_argument(
-        "-o", "--output", choices=("table", "json"), help="default: table in a terminal, json in a pipe"
+        "-o",
+        "--output",
+        choices=("table", "json"),
+        help="default: table in a terminal, json in a pipe (watching: a document a line)",
     )
+    status.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config, the pod's own")
+    status.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
     status.set_defaults(do=_status)
     return parser
 
@@ -93,18 +137,27 @@ def _run(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from memop.status import status
+    from memop.clock import Clock
+    from memop.status.command import Options, status
 
-    output = arguments.output or ("table" if sys.stdout.isatty() else "json")
-    return asyncio.run(
-        status(
-            arguments.namespace,
-            everywhere=arguments.everywhere,
-            proxies=arguments.proxies,
-            as_json=output == "json",
-            out=sys.stdout,
-        )
+    options = Options(
+        namespace=arguments.namespace,
+        kubeconfig=arguments.kubeconfig,
+        context=arguments.context,
+        as_json=(arguments.output or ("table" if sys.stdout.isatty() else "json")) == "json",
+        pods=arguments.pods,
+        stats=arguments.stats,
+        watch=arguments.watch,
     )
+    return asyncio.run(status(options, sys.stdout, Clock()))
+
+
+def _seconds(text: str) -> float:
+    """For argparse. Raises: ValueError, ArgumentTypeError."""
+    seconds = float(text)
+    if not SHORTEST_WATCH <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from {SHORTEST_WATCH:g} on")
+    return seconds
 
 
 def _crds(arguments: argparse.Namespace) -> int:

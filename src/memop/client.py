@@ -26,7 +26,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
@@ -926,7 +926,8 @@ class Forwarded:
         answer = b""
         try:
             async with asyncio.timeout(FORWARD_TIMEOUT):
-                await self._connection.send_bytes(b"\0" + question)
+                with suppress(ConnectionError):  # where it is closed already, the other side has said why
+                    await self._connection.send_bytes(b"\0" + question)
                 while not answer.endswith(end):
                     answer += await self._receive()
         except TimeoutError as error:

@@ -23,8 +23,8 @@ from memop.clock import Clock, rfc3339_micro
 from memop.errors import ApiError, BadResponse, LeadershipLost, NotFound
 from memop.refs import LEASES, Key, Resource
 
-# A candidate's pause is retry_seconds times 1 to 1.2, so that what a leader released is taken within 2.4 s. client-go's,
-# up to 2.2 times as long, spare the API server many candidates; here there are one or two.
+# A candidate's pause is retry_seconds times 1 to 1.2, so that what a leader released is taken within 2.4 s. Those of
+# client-go, up to 2.2 times as long, spare the API server many candidates; here there are one or two.
 JITTER = 0.2
 
 

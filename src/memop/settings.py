@@ -216,6 +216,6 @@ def from_flags(arguments: argparse.Namespace) -> Settings:
 
 def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings of `memop run ARGV`, for tools and tests. Raises: ConfigurationError."""
-    parser = argparse.ArgumentParser(prog="memop run")
+    parser = argparse.ArgumentParser(prog="memop run", allow_abbrev=False)
     add_flags(parser, environ)
     return from_flags(parser.parse_args(argv))

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from tests.apiserver.test_admission import configurations, memcached
-from tests.apiserver.test_permissions import kubeconfig
 from tests.support.fixtures import OperatorFactory
 from tests.support.kubectl import Json, Kubectl, eventually
 from tests.support.operator import free_port
+from tests.support.service_account import kubeconfig
 
 
 def user(kubectl: Kubectl, name: str, body: Json) -> str:
@@ -18,7 +18,8 @@ def user(kubectl: Kubectl, name: str, body: Json) -> str:
 def test_memop_reconciles_while_its_webhooks_are_down(
     kubectl: Kubectl, start_operator: OperatorFactory, tmp_path: Path
 ) -> None:
-    config = kubeconfig(kubectl, tmp_path / "kubeconfig")
+    kubectl("create", "serviceaccount", "memop")
+    config = kubeconfig(tmp_path, "memop", kubectl.namespace)
     account = f"{kubectl.namespace}:memop"
     kubectl("create", "rolebinding", "memop", "--clusterrole=cluster-admin", f"--serviceaccount={account}")
     kubectl.apply(memcached("pool", replicas=1))

@@ -1,34 +1,17 @@
 """memop with fewer rights than it asks for: what it may serve, it serves."""
 
-import json
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from memop import rights
 from tests.support.fixtures import OperatorFactory
 from tests.support.kubectl import Json, Kubectl, eventually, memcached
+from tests.support.service_account import kubeconfig
 
 ROLE = "memop"
-CHILD = ["get", "list", "watch", "patch", "create", "delete"]
-OWN = ["memcached.c5c3.io", "ianlewis.org", "mcrouter.example.com", "example.memshack.com"]
-RULES = [
-    {"apiGroups": ["memcached.c5c3.io"], "resources": ["memcacheds", "memcachedclusters"], "verbs": CHILD},
-    {"apiGroups": OWN, "resources": ["*/status"], "verbs": ["patch"]},
-    {"apiGroups": OWN, "resources": ["*/finalizers"], "verbs": ["update"]},
-    {"apiGroups": OWN[1:], "resources": ["*"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets"], "verbs": CHILD},
-    {"apiGroups": [""], "resources": ["services", "configmaps"], "verbs": CHILD},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
-    {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": CHILD},
-    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": CHILD},
-    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": CHILD},
-    {"apiGroups": ["monitoring.coreos.com"], "resources": ["servicemonitors"], "verbs": CHILD},
-    {"apiGroups": ["cert-manager.io"], "resources": ["certificates"], "verbs": CHILD},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-]
 RETRY = 30.0  # seconds between two lists that are refused, at most
 
 
@@ -47,7 +30,7 @@ def role() -> Json:
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
         "metadata": {"name": ROLE},
-        "rules": RULES,
+        "rules": rights.served(),
     }
 
 
@@ -61,27 +44,6 @@ def binding(account_namespace: str) -> Json:
     }
 
 
-def kubeconfig(kubectl: Kubectl, path: Path) -> Path:
-    """A kubeconfig for the cluster of $KUBECONFIG and the ServiceAccount that memop is to be."""
-    kubectl("create", "serviceaccount", ROLE)
-    token = kubectl("create", "token", ROLE).stdout.strip()
-    admin = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json").stdout)
-    [cluster] = admin["clusters"]
-    relative = cluster["cluster"].get("certificate-authority")
-    if relative:
-        cluster["cluster"]["certificate-authority"] = str(Path(os.environ["KUBECONFIG"]).parent / relative)
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": ROLE,
-        "clusters": [cluster],
-        "users": [{"name": ROLE, "user": {"token": token}}],
-        "contexts": [{"name": ROLE, "context": {"cluster": cluster["name"], "user": ROLE}}],
-    }
-    path.write_text(json.dumps(config))
-    return path
-
-
 def assert_made(kubectl: Kubectl) -> None:
     assert kubectl.find("deployment", "pool") is not None, "no Deployment yet"
     assert kubectl.find("service", "pool") is not None, "no Service yet"
@@ -90,7 +52,8 @@ def assert_made(kubectl: Kubectl) -> None:
 def test_a_namespace_without_rights_keeps_no_other_from_being_served(
     kubectl: Kubectl, other: Kubectl, start_operator: OperatorFactory, tmp_path: Path
 ) -> None:
-    config = kubeconfig(kubectl, tmp_path / "kubeconfig")
+    kubectl("create", "serviceaccount", ROLE)
+    config = kubeconfig(tmp_path, ROLE, kubectl.namespace)
     kubectl.apply(role(), binding(kubectl.namespace), memcached("pool"))
     other.apply(role(), memcached("pool"))
     operator = start_operator(

@@ -298,3 +298,22 @@ def test_with_all_a_dead_copy_fails_writes_and_no_read(running: Running, number:
             "VALUE key 0 1\r\ny\r\nEND\r\n",
             "END\r\n",
         }
+
+
+@pytest.mark.parametrize("before", ["set a 0 0 1 noreply\r\nx\r\n", "get a\r\n"])
+def test_a_set_sent_behind_another_command_is_refused_when_its_value_comes_in_parts(
+    running: Running, before: str
+) -> None:
+    """memcached 1.6.38's own doing, before any route is asked: the connection and what follows are not harmed."""
+    _, through = proxy(running, (1, 1), "failover", "fastest")
+    with through.client() as client:
+        client.send(f"{before}set key 0 0 5\r\nhe")
+        time.sleep(0.1)
+        client.send("llo\r\nmn\r\n")
+        replies = [client.reply() for _ in range(2 if "noreply" in before else 3)]
+        assert replies[-2:] == ["CLIENT_ERROR parsing request\r\n", "MN\r\n"]
+        assert client.ask("set key 0 0 5\r\nhello\r\n") == "STORED\r\n"
+    with through.client() as client:
+        client.send("set key 0 0 5\r\nhe")
+        time.sleep(0.1)
+        assert client.ask("llo\r\n") == "STORED\r\n"

@@ -66,7 +66,7 @@ class Operator:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environ)
         if ready:
-            eventually(self.assert_ready, timeout=30, interval=0.05)
+            eventually(self.assert_ready, timeout=90, interval=0.05)  # a busy machine
 
     def assert_ready(self) -> None:
         assert self._process is not None

@@ -1,12 +1,9 @@
 """memop's own ServiceAccount, with the rights of the shipped manifests and no others, and what it asked for."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-
-import yaml
 
 from memop import rights
 from tests.support.kubectl import Json, Kubectl
@@ -26,9 +23,10 @@ def install() -> Kubectl:
 
 
 def kubeconfig(directory: Path, account: str = rights.NAME, namespace: str = rights.NAMESPACE) -> Path:
-    """That of the tests, for a ServiceAccount of the namespace, which is also the context's."""
-    config: Json = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text(encoding="utf-8"))
-    token = Kubectl(namespace)("create", "token", account, "--duration=12h").stdout.strip()
+    """That of the tests, for a ServiceAccount of the namespace, which is also the context's; where it was written."""
+    kubectl = Kubectl(namespace)
+    config: Json = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json").stdout)
+    token = kubectl("create", "token", account, "--duration=12h").stdout.strip()
     config["users"] = [{"name": account, "user": {"token": token}}]
     config["contexts"] = [
         {
@@ -38,7 +36,7 @@ def kubeconfig(directory: Path, account: str = rights.NAME, namespace: str = rig
     ]
     config["current-context"] = account
     path = directory / f"{account}.kubeconfig"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    path.write_text(json.dumps(config), encoding="utf-8")
     return path
 
 

@@ -9,8 +9,19 @@ from rich.console import Console
 from hack.cluster.binaries import Finder, says_version
 from hack.cluster.errors import ClusterError
 from hack.cluster.progress import Progress
-from hack.cluster.versions import HACK, LOCAL_PROJECTS, Binary, catalogue, load_versions
+from hack.cluster.versions import (
+    HACK,
+    KUBERNETES,
+    LOCAL_PROJECTS,
+    Binary,
+    catalogue,
+    is_kubernetes,
+    kubernetes_project,
+    load_versions,
+)
 
+VERSIONS = load_versions()
+RANGE_ENDS = [project for project in VERSIONS if is_kubernetes(project) and project != KUBERNETES]
 ETCD = Binary("etcd", "etcd", "v3.6.5", "go.etcd.io/etcd/server/v3")
 
 
@@ -118,16 +129,23 @@ def test_a_version_is_recognised_as_a_whole(output: str, matches: bool) -> None:
 
 @pytest.mark.parametrize(
     "binary",
-    [binary for binary in catalogue(load_versions()).values() if binary.project not in LOCAL_PROJECTS],
-    ids=lambda binary: binary.name,
+    dict.fromkeys(
+        binary
+        for project in (KUBERNETES, *RANGE_ENDS)
+        for binary in catalogue(VERSIONS, project).values()
+        if binary.project not in LOCAL_PROJECTS
+    ),
+    ids=lambda binary: f"{binary.project}-{binary.name}",
 )
 def test_the_checked_in_go_module_pins_the_version_in_versions_toml(binary: Binary) -> None:
     gomod = (HACK / "go" / binary.project / "go.mod").read_text()
     module_of = {
-        "kubernetes": "k8s.io/kubernetes",
+        **dict.fromkeys((KUBERNETES, *RANGE_ENDS), "k8s.io/kubernetes"),
         "memcached_exporter": "github.com/prometheus/memcached_exporter",
         "kwok": "sigs.k8s.io/kwok",
         "metrics-server": "sigs.k8s.io/metrics-server",
+        "helm": "helm.sh/helm/v3",
+        "kubeconform": "github.com/yannh/kubeconform",
     }
 
     assert f"{module_of.get(binary.project, binary.package)} {binary.version}" in gomod
@@ -139,3 +157,47 @@ def test_kubernetes_is_told_its_version_by_the_linker() -> None:
     assert "gitVersion=v1.34.4" in flags
     assert "gitMajor=1 " in flags
     assert flags.endswith("gitMinor=34")
+
+
+@pytest.mark.parametrize("project", RANGE_ENDS)
+def test_an_end_of_the_range_has_its_own_control_plane_and_the_usual_rest(project: str) -> None:
+    binaries, usual = catalogue(VERSIONS, project), catalogue(VERSIONS)
+
+    assert {name for name in usual if binaries[name] != usual[name]} == {
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+    }
+    assert f"gitVersion={VERSIONS[project]}" in binaries["kube-apiserver"].ldflags
+
+
+@pytest.mark.parametrize(
+    ("wanted", "project"),
+    [
+        ("oldest", "kubernetes-oldest"),
+        ("newest", "kubernetes-newest"),
+        ("v1.30.14", "kubernetes-oldest"),
+        ("1.30", "kubernetes-oldest"),
+        ("1.34", "kubernetes"),
+        ("1.3", None),
+        ("1.30.1", None),
+        ("", None),
+    ],
+)
+def test_a_version_of_kubernetes_is_named_by_its_end_of_the_range_or_by_number(
+    wanted: str, project: str | None
+) -> None:
+    versions = {
+        "etcd": "v3.6.5",
+        "kubernetes": "v1.34.4",
+        "kubernetes-oldest": "v1.30.14",
+        "kubernetes-newest": "v1.36.3",
+    }
+
+    assert kubernetes_project(versions, wanted) == project
+
+
+def test_the_default_lies_within_the_range() -> None:
+    minors = {project: int(VERSIONS[project].split(".")[1]) for project in (*RANGE_ENDS, KUBERNETES)}
+
+    assert minors["kubernetes-oldest"] < minors[KUBERNETES] <= minors["kubernetes-newest"]
