@@ -14,10 +14,10 @@ FAULTS_CLUSTER := faults
 AUDIT_LOG := $(CURDIR)/.cluster/$(E2E_CLUSTER)/logs/audit.log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test check lint types arrows unit test-monitoring test-dataplane test-range test-range-part test-api test-clusters test-api-and-faults test-faults test-e2e bench format golden generate release docs image lock cluster cluster-down clean
+.PHONY: help setup demo demo-down test check lint types arrows unit test-monitoring test-dataplane test-range test-range-part test-api test-clusters test-api-and-faults test-faults test-e2e bench format golden generate release docs image sbom lock cluster cluster-down clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## the Python environment in .venv, as locked
 
@@ -98,8 +98,11 @@ golden: setup ## rewrite the golden pod templates and docs/fields.md; read the d
 	MEMOP_REWRITE_GOLDEN=1 $(BIN)/pytest -q tests/unit/reconcilers/memcached/test_golden.py tests/unit/reconcilers/memcached/test_fields.py \
 	  tests/unit/reconcilers/cluster tests/unit/test_convert.py
 
-image: setup ## memop's image, by the shipped Dockerfile (root, buildah)
-	@$(BIN)/python -m hack.image build
+image: setup ## memop's image, by the shipped Dockerfile (root, buildah), and what is in it; PLATFORM=linux/arm64
+	@$(BIN)/python -m hack.image build $(if $(PLATFORM),--platform $(PLATFORM))
+
+sbom: setup ## the image's bill of materials, CycloneDX, into dist/
+	@mkdir -p dist && $(BIN)/python -m hack.image sbom --output dist/memop.cdx.json
 
 bench: setup ## what an operator costs: time, CPU, memory, requests; N=1000, BENCH_ARGS="--help"
 	@$(BIN)/python -m hack.bench --n $(or $(N),1000) $(BENCH_ARGS)
@@ -125,6 +128,8 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --
 lock: setup ## requirements.lock and, for the image, requirements-image.lock from pyproject.toml; LOCK_ARGS=--upgrade for newest
 	@$(COMPILE) --group dev $(LOCK_ARGS) --output-file requirements.lock
 	@$(COMPILE) --constraint requirements.lock --output-file requirements-image.lock
+	@echo hatchling | $(BIN)/uv pip compile - --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --python-version 3.11 --quiet --output-file hack/image/build.lock
 
 cluster: setup ## a Kubernetes on this machine; LEVEL=1|2|3, NAME=…
 	@$(CLUSTER) up $(if $(LEVEL),--level $(LEVEL)) $(if $(NAME),--name $(NAME))

@@ -1,9 +1,9 @@
 """Makes src/memop/api/kubernetes.json: the schemas of the Kubernetes types that memop's CRDs embed.
 
 Source is the API server's own OpenAPI, which the Go module k8s.io/kubernetes carries. Run after a model embeds a new
-type or VERSION changes, with `go` on the PATH:
+type or hack/versions.toml changes, with `go` on the PATH:
 
-    python hack/extract_openapi.py
+    python -m hack.extract_openapi
 """
 
 import json
@@ -11,9 +11,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from hack.cluster.versions import load_versions
 from memop.api.schema import kinds, kubernetes_types
 
-VERSION = "v1.34.4"
+VERSION = load_versions()["kubernetes"]
 OUTPUT = Path(__file__).parents[1] / "src/memop/api/kubernetes.json"
 
 KEPT = {

@@ -116,11 +116,11 @@ def build(architecture: str, progress: Progress, *, builder: str | None = None, 
                 buildah.build(architecture, names, commit)
                 buildah.save(target)
         target.touch()
-        _forget(target)
+        forget(target)
     return target
 
 
-def _forget(newest: Path) -> None:
+def forget(newest: Path) -> None:
     """Removes archives of the same architecture but the last used."""
     others = newest.parent.glob(f"{newest.name.rpartition('-')[0]}-*.tar")
     for archive in sorted(others, key=lambda path: path.stat().st_mtime)[:-_KEPT]:

@@ -47,11 +47,11 @@ CHILDREN = tuple(
         )
     )
 )
-# The one kind of CR that makes them always wants them: they go with it, by garbage collection.
-NEVER_DELETED = (CONFIG_MAPS, MEMCACHED_CLUSTERS)
 
 _CACHED = ("get", "list", "watch")
-_MADE = ("create", "patch")
+# "delete" for those, too, that go with their owner alone: the API server asks it of who changes the owner of what is
+# there (admission plugin OwnerReferencesPermissionEnforcement), as memop does when it adopts.
+_MADE = ("create", "patch", "delete")
 _HEADER = "# Generated from src/memop/rights.py by `python -m hack.manifests`; do not edit.\n"
 
 
@@ -60,7 +60,7 @@ def served() -> list[Json]:
     owners = (*OWN_KINDS, *OTHERS_KINDS)
     verbs = dict.fromkeys((*owners, *FOLLOWED.values()), _CACHED)
     for child in CHILDREN:
-        verbs[child] = (*_CACHED, *_MADE, *(() if child in NEVER_DELETED else ("delete",)))
+        verbs[child] = (*_CACHED, *_MADE)
     return [
         *_grouped(verbs),
         *_grouped(dict.fromkeys(owners, ("patch",)), subresource="status"),

@@ -64,7 +64,7 @@ def _step(
     def act(kubectl: Kubectl) -> None:
         kubectl.apply(body)
         if told_to_proxies:
-            _let_time_pass(kubectl, PROXY, f"{shards}x{copies}")
+            let_time_pass(kubectl, PROXY, f"{shards}x{copies}")
 
     def check(kubectl: Kubectl) -> None:
         _assert_serves(kubectl, NAME, shards, copies, proxy=proxy or {}, monitored=monitored)
@@ -76,7 +76,7 @@ def _step(
     return Step(name, act, check)
 
 
-def _let_time_pass(kubectl: Kubectl, config: str, layout: str) -> None:
+def let_time_pass(kubectl: Kubectl, config: str, layout: str) -> None:
     def assert_told() -> None:
         annotations = kubectl.get("configmap", config)["metadata"]["annotations"]
         assert annotations.get(_LAYOUT) == layout, annotations
@@ -191,7 +191,7 @@ def _foreign(
     def act(kubectl: Kubectl) -> None:
         kubectl.apply(changed)
         if "mcrouter_image" in body["spec"] and layouts[0] != layouts[1]:
-            _let_time_pass(kubectl, f"{child}-proxy", "x".join(map(str, layouts[1])))
+            let_time_pass(kubectl, f"{child}-proxy", "x".join(map(str, layouts[1])))
 
     return Scenario(
         resource,

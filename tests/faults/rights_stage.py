@@ -4,19 +4,22 @@ Those whose memops would hold up others have one of their own; the others share 
 namespace where nothing is lacking, for comparison.
 """
 
+import http.client
 import json
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from memop import rights
 from memop.reconcilers.objects import PAUSED
-from memop.refs import EVENTS, MEMCACHED_CLUSTERS, Resource
-from tests.faults.clusters import _let_time_pass
+from memop.refs import EVENTS, MEMCACHED_CLUSTERS, SECRETS, Resource
+from tests.faults.clusters import let_time_pass
 from tests.faults.rights_table import (
     FURTHER,
     KINDS,
@@ -45,10 +48,60 @@ from tests.support.operator import Operator
 LISTS_RARELY = 26.0
 SHORTEST_PAUSE = 12.8
 MOST_ROUNDS = 8
-AT_ONCE = 6  # kubectls
-IN_TIME = 2.0  # seconds more than it takes where nothing is lacking
+AT_ONCE = 6  # requests
+IN_TIME = 1.0  # seconds more than it takes where nothing is lacking
 
 _everywhere = Kubectl("")  # objects name their namespaces themselves
+_RESOURCES = {(resource.group, resource.kind): resource for resource in (*KINDS, EVENTS, SECRETS)}
+
+
+class Api:
+    """`kubectl proxy`, asked by many threads at once: a kubectl for each request would cost more than all else."""
+
+    def __enter__(self) -> Self:
+        self._proxy = subprocess.Popen(["kubectl", "proxy", "--port=0"], stdout=subprocess.PIPE, text=True)
+        assert self._proxy.stdout is not None
+        self._address = self._proxy.stdout.readline().rsplit(maxsplit=1)[-1]
+        self._threads = ThreadPoolExecutor(AT_ONCE)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._threads.shutdown()
+        with self._proxy:
+            self._proxy.terminate()
+
+    def list(self, kinds: Iterable[Resource]) -> Iterator[Json]:
+        """All objects of the kinds, in all namespaces."""
+        for resource, answer in self._ask(("GET", resource, resource.path(), None) for resource in kinds):
+            for item in answer["items"]:
+                yield item | {"apiVersion": resource.api_version, "kind": resource.kind}
+
+    def apply(self, objects: Iterable[Json]) -> None:
+        list(self._ask(("PATCH", *_place(obj, "?fieldManager=tests&force=true"), obj) for obj in objects))
+
+    def delete(self, objects: Iterable[Json]) -> None:
+        """What is gone already is no trouble."""
+        list(self._ask(("DELETE", *_place(obj, "?propagationPolicy=Background"), None) for obj in objects))
+
+    def _ask(self, requests: Iterable[tuple[str, Resource, str, Json | None]]) -> Iterator[tuple[Resource, Json]]:
+        return self._threads.map(self._one, requests)
+
+    def _one(self, request: tuple[str, Resource, str, Json | None]) -> tuple[Resource, Json]:
+        method, resource, path, body = request
+        connection = http.client.HTTPConnection(self._address, timeout=60)
+        with closing(connection):
+            headers = {"Content-Type": "application/apply-patch+yaml"} if body else {}
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            answer = connection.getresponse()
+            told: Json = json.loads(answer.read())
+        gone = method == "DELETE" and answer.status == 404
+        assert answer.status < 300 or gone, f"{method} {path}: {told.get('message')}"
+        return resource, told
+
+
+def _place(obj: Json, query: str) -> tuple[Resource, str]:
+    resource = _RESOURCES[ref(obj)[:2]]
+    return resource, resource.path(obj["metadata"]["namespace"], obj["metadata"]["name"]) + query
 
 
 @dataclass(frozen=True)
@@ -92,28 +145,29 @@ def play(directory: Path, selected: Sequence[Right]) -> Iterator[Played]:
     wholes = [ground for ground in grounds if ground.lacks is None]
     with ExitStack() as stack:
         stack.callback(_clean_up, grounds)
+        api = stack.enter_context(Api())
         _allow(grounds)
         kubeconfig = service_account.kubeconfig(directory)
         memops = {group.name: _memop(directory, kubeconfig, group) for group in groups}
         for memop in memops.values():
             stack.callback(memop.__exit__)
             memop.start(ready=False)
-        _apply(grounds, lambda life: life.before)
+        _apply(api, grounds, lambda life: life.before)
         for memop in memops.values():
             eventually(memop.assert_ready, timeout=90, interval=0.5)
         ready = time.monotonic()
-        _apply(grounds, lambda life: [life.cr])
-        eventually(lambda: _assert_began(grounds, wholes), timeout=120, interval=2)
+        _apply(api, grounds, lambda life: [life.cr])
+        eventually(lambda: _assert_began(api, grounds, wholes), timeout=120, interval=2)
         for ground in grounds:
             ground.was = ground.now
-        _turn_off(grounds)
-        _leave(grounds)
+        _turn_off(api, grounds)
+        _leave(api, grounds)
         time.sleep(max(ready + LISTS_RARELY - time.monotonic(), 0))
-        _rounds(grounds, wholes)
+        _rounds(api, grounds, wholes)
         with suppress(AssertionError):  # the tests tell of it
-            eventually(lambda: _assert_all_kept(grounds, groups), timeout=60, interval=2)
+            eventually(lambda: _assert_all_kept(api, grounds, groups), timeout=60, interval=2)
         time.sleep(IN_TIME)
-        _look(grounds, EVENTS)
+        _look(api, grounds, EVENTS)
         verdicts = {
             ground.lacks: _verdict(ground.lacks, ground, group.whole)
             for group in groups
@@ -177,31 +231,31 @@ def _allow(grounds: Sequence[Ground]) -> None:
     assert asked.stdout.strip() == "no", "memop has rights in all namespaces"
 
 
-def _turn_off(grounds: Sequence[Ground]) -> None:
-    _apply(grounds, lambda life: [life.after] if life.course is Course.OFF else [])
+def _turn_off(api: Api, grounds: Sequence[Ground]) -> None:
+    _apply(api, grounds, lambda life: [life.after] if life.course is Course.OFF else [])
     for ground in grounds:
         for life in ground.lives:
             if life.course is Course.OFF and life.cr["kind"] == MEMCACHED_CLUSTERS.kind:
-                _let_time_pass(Kubectl(ground.name), f"{life.cr['metadata']['name']}-proxy", "1x1")
+                let_time_pass(Kubectl(ground.name), f"{life.cr['metadata']['name']}-proxy", "1x1")
 
 
-def _leave(grounds: Sequence[Ground]) -> None:
+def _leave(api: Api, grounds: Sequence[Ground]) -> None:
     left = [_in(ground, life.cr) for ground in grounds for life in ground.lives if life.course is Course.LEFT]
     _delete(left, "--cascade=orphan")
-    _send(*left)
+    api.apply(left)
 
 
-def _rounds(grounds: Sequence[Ground], wholes: Sequence[Ground]) -> None:
+def _rounds(api: Api, grounds: Sequence[Ground], wholes: Sequence[Ground]) -> None:
     """Delete children and pause CRs, and count what is made good as soon as where nothing is lacking."""
     began = time.monotonic()
     for number in range(1, MOST_ROUNDS + 1):
-        _round(grounds, wholes, pause=bool(number % 2))
+        _round(api, grounds, wholes, pause=bool(number % 2))
         if number > (time.monotonic() - began) // SHORTEST_PAUSE + 1:
             return
     raise AssertionError(f"{MOST_ROUNDS} rounds took {time.monotonic() - began:.0f} s: nobody is late in these")
 
 
-def _round(grounds: Sequence[Ground], wholes: Sequence[Ground], *, pause: bool) -> None:
+def _round(api: Api, grounds: Sequence[Ground], wholes: Sequence[Ground], *, pause: bool) -> None:
     was = {ground: ground.now for ground in grounds}
 
     def good(ground: Ground) -> list[Life]:
@@ -213,12 +267,12 @@ def _round(grounds: Sequence[Ground], wholes: Sequence[Ground], *, pause: bool) 
         for life in ground.lives
         if life.course is Course.DELETED and made(ground, life)
     ]
-    _delete(there, "--wait=false")
-    _pause(grounds, pause=pause)
+    api.delete(there)
+    _pause(api, grounds, pause=pause)
     with suppress(AssertionError):  # the tests tell of it
-        eventually(lambda: _assert_made_good(wholes, good), timeout=SHORTEST_PAUSE, interval=0.2)
+        eventually(lambda: _assert_made_good(api, wholes, good), timeout=SHORTEST_PAUSE, interval=0.2)
     time.sleep(IN_TIME)
-    _look(grounds)
+    _look(api, grounds)
     for ground in grounds:
         ground.rounds += 1
         ground.in_time.update(good(ground))
@@ -233,7 +287,7 @@ def _made_good(ground: Ground, life: Life, was: Objects, *, pause: bool) -> bool
     )
 
 
-def _pause(grounds: Sequence[Ground], *, pause: bool) -> None:
+def _pause(api: Api, grounds: Sequence[Ground], *, pause: bool) -> None:
     """Have users pause CRs, or let them go on."""
     annotations = {"annotations": {PAUSED: str(pause).lower()}}
 
@@ -241,7 +295,7 @@ def _pause(grounds: Sequence[Ground], *, pause: bool) -> None:
         cr = {**life.cr, "metadata": {**life.cr["metadata"], **annotations}}
         return [cr] if life.course is Course.PAUSED else []
 
-    _apply(grounds, bodies)
+    _apply(api, grounds, bodies)
 
 
 def _clean_up(grounds: Sequence[Ground]) -> None:
@@ -256,46 +310,37 @@ def _in(ground: Ground, obj: Json) -> Json:
     return {**obj, "metadata": {**obj["metadata"], "namespace": ground.name}}
 
 
-def _apply(grounds: Sequence[Ground], bodies: Callable[[Life], Iterable[Json]]) -> None:
+def _apply(api: Api, grounds: Sequence[Ground], bodies: Callable[[Life], Iterable[Json]]) -> None:
     """Have users apply in every ground what `bodies` says of each life."""
-    _send(*(_in(ground, body) for ground in grounds for life in ground.lives for body in bodies(life)))
+    api.apply(_in(ground, body) for ground in grounds for life in ground.lives for body in bodies(life))
 
 
 def _send(*objects: Json) -> None:
-    _in_parts(objects, lambda part: _everywhere.apply(*part))
+    _everywhere.apply(*objects)
 
 
 def _delete(objects: Sequence[Json], *flags: str) -> None:
-    def delete(part: Sequence[Json]) -> None:
-        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": part})
+    """As a user, who waits until they are gone unless told otherwise."""
+    if objects:
+        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         _everywhere("delete", "--ignore-not-found", *flags, "-f", "-", input=body)
-
-    _in_parts(objects, delete)
-
-
-def _in_parts(objects: Sequence[Json], send: Callable[[Sequence[Json]], None]) -> None:
-    """Some at once, as kubectl sends one after the other, each when the one before was answered."""
-    parts = [objects[number::AT_ONCE] for number in range(min(AT_ONCE, len(objects)))]
-    with ThreadPoolExecutor(AT_ONCE) as executor:
-        list(executor.map(send, parts))
 
 
 # --- What they see ----------------------------------------------------------------------------------------------
 
 
-def _look(grounds: Sequence[Ground], *kinds: Resource) -> None:
+def _look(api: Api, grounds: Sequence[Ground], *kinds: Resource) -> None:
     """Take in all objects as they are; also those of `kinds`."""
     found: dict[str, dict[Ref, Json]] = {}
-    asked = ",".join(map(str, (*KINDS, *kinds)))
-    for obj in json.loads(_everywhere("get", asked, "-A", "-o", "json").stdout)["items"]:
+    for obj in api.list((*KINDS, *kinds)):
         found.setdefault(obj["metadata"]["namespace"], {})[ref(obj)] = obj
     for ground in grounds:
         ground.now = found.get(ground.name, {})
 
 
-def _assert_began(grounds: Sequence[Ground], wholes: Sequence[Ground]) -> None:
+def _assert_began(api: Api, grounds: Sequence[Ground], wholes: Sequence[Ground]) -> None:
     """Where nothing is lacking each CR has its child, or tells of the stranger; and what is to shrink is ready."""
-    _look(grounds)
+    _look(api, grounds)
     for ground in wholes:
         for life in ground.lives:
             assert (conflict_told if life.course is Course.TAKEN else made)(ground, life), f"{ground.name}: {life.ref}"
@@ -303,15 +348,15 @@ def _assert_began(grounds: Sequence[Ground], wholes: Sequence[Ground]) -> None:
                 assert condition(ground.now[life.ref], "PoolReady")["status"] == "True", f"{ground.name}: {life.ref}"
 
 
-def _assert_made_good(wholes: Sequence[Ground], good: Callable[[Ground], list[Life]]) -> None:
-    _look(wholes)
+def _assert_made_good(api: Api, wholes: Sequence[Ground], good: Callable[[Ground], list[Life]]) -> None:
+    _look(api, wholes)
     for ground in wholes:
         expected = [life for life in ground.lives if life.course in (Course.DELETED, Course.PAUSED)]
         assert good(ground) == expected
 
 
-def _assert_all_kept(grounds: Sequence[Ground], groups: Sequence[Group]) -> None:
-    _look(grounds, EVENTS)
+def _assert_all_kept(api: Api, grounds: Sequence[Ground], groups: Sequence[Group]) -> None:
+    _look(api, grounds, EVENTS)
     for group in groups:
         for ground in group.grounds:
             if ground.lacks is not None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -211,6 +212,7 @@ def _cluster(resource: Resource, course: Course) -> Life:
     return Life(course, wanted, _ref(resource, children[resource]), after=cluster(1))
 
 
+@cache
 def _foreign(kind: ForeignKind, course: Course) -> Life:
     """One whose MemcachedCluster finds strangers where its pods would come from: they would cost more than all else."""
     name = _name(kind.resource, course)
@@ -363,11 +365,11 @@ _TURNED_OFF = (
 
 def _promises() -> Iterable[tuple[Right, Promise]]:
     deleted = {resource: _life(resource, Course.DELETED) for resource in rights.CHILDREN}
-    foreign = {kind.resource: _foreign(kind, Course.DELETED) for kind in FOREIGN_KINDS}
-    foreign[_MCROUTER.resource] = deleted[MEMCACHED_CLUSTERS]
+    unharmed = {resource: _life(resource, Course.NOTHING) for resource in rights.CHILDREN}
+    foreign = {kind.resource: _foreign(kind, Course.NOTHING) for kind in FOREIGN_KINDS}
     for resource, life in deleted.items():
         what = resource.kind
-        exists = Promise(f"the {what} is made", life, made)
+        exists = Promise(f"the {what} is made", unharmed[resource], made)
         again = Promise(f"a {what} that somebody deletes is made again at once", life, _in_time)
         taken = _life(resource, Course.TAKEN)
         yield _right(resource, "create"), exists
@@ -387,7 +389,7 @@ def _promises() -> Iterable[tuple[Right, Promise]]:
         yield _right(resource, "list"), noticed
         yield _right(resource, "watch"), noticed
         what = f"the MemcachedCluster of a {resource} that somebody deletes is made again"
-        yield _right(resource, "get"), Promise(what, foreign[resource], _in_time)
+        yield _right(resource, "get"), Promise(what, _foreign(kind, Course.DELETED), _in_time)
     for resource, life in {
         MEMCACHEDS: deleted[DEPLOYMENTS],
         MEMCACHED_CLUSTERS: deleted[CONFIG_MAPS],

@@ -20,7 +20,7 @@ TROUBLESHOOTING = DOCS / "troubleshooting.md"
 READMES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "hack").rglob("README.md"))]
 COMMANDS = ("run", "crds", "convert", "status")
 # Flags that stand alone in a sentence and are not memop's own: helm's, and every command's.
-OTHERS_FLAGS = {"--take-ownership", "--version"}
+OTHERS_FLAGS = {"--load", "--platform", "--secret", "--take-ownership", "--version"}
 
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]+)")

@@ -14,10 +14,8 @@ from memop.certificates import CertificateKeeper
 from memop.client import Client
 from memop.pem import Certificate
 from memop.reconcilers.apply import Applier
-from memop.reconcilers.cluster import children as cluster
-from memop.refs import CONFIG_MAPS, MEMCACHED_CLUSTERS, Resource
+from memop.refs import Resource
 from memop.settings import Settings
-from tests.unit.reconcilers.cluster.instances import instance
 from tests.unit.test_app import SlowServer
 from tests.unit.virtual_time import VirtualClock
 
@@ -28,11 +26,11 @@ READ = {"get", "list", "watch"}
 CHILD = READ | {"create", "patch", "delete"}
 SERVED = {
     "memcacheds.memcached.c5c3.io": CHILD,
-    "memcachedclusters.memcached.c5c3.io": CHILD - {"delete"},
+    "memcachedclusters.memcached.c5c3.io": CHILD,
     "memcachedclusters.ianlewis.org": READ,
     "mcrouters.mcrouter.example.com": READ,
     "memshacks.example.memshack.com": READ,
-    "configmaps": CHILD - {"delete"},
+    "configmaps": CHILD,
     "deployments.apps": CHILD,
     "statefulsets.apps": CHILD,
     "services": CHILD,
@@ -115,19 +113,10 @@ def test_every_child_can_be_written_and_every_owner_told(app: App) -> None:
         assert allowed[str(owner)] >= {"get"}
         assert (allowed[f"{owner}/status"], allowed[f"{owner}/finalizers"]) == ({"patch"}, {"update"})
         for child in children:
-            assert allowed[str(child)] >= {"get", "create", "patch"}
-            assert ("delete" in allowed[str(child)]) is (child not in rights.NEVER_DELETED)
+            assert allowed[str(child)] >= {"get", "create", "patch", "delete"}
     assert {str(child) for _, children in Recorded.made for child in children} == {
         name for name, those in verbs(rights.served()).items() if {"create", "get"} <= those
     }
-
-
-@pytest.mark.parametrize("spec", [{}, {"shards": 3, "replicasPerShard": 2}, {"proxy": {"mcrouter": {}}}])
-def test_what_memop_may_not_delete_it_always_wants(spec: Json) -> None:
-    built = instance(spec)
-    wanted = {child["metadata"]["name"] for child in cluster.children(built) if child["kind"] == CONFIG_MAPS.kind}
-    assert wanted == set(cluster.names(CONFIG_MAPS.kind, built.key.name))
-    assert rights.NEVER_DELETED == (CONFIG_MAPS, MEMCACHED_CLUSTERS)
 
 
 def test_what_can_be_limited_to_a_name_is() -> None:

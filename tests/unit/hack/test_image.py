@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import pytest
 from hack.cluster.errors import ClusterError
 from hack.image.__main__ import summary
 from hack.image.archive import Image, open_image
-from hack.image.build import Commit, digest, inputs, pip_settings
+from hack.image.build import Commit, digest, forget, inputs, pip_settings
 from hack.image.sbom import bill
 
 SITE = "usr/local/lib/python3.11/dist-packages"
@@ -190,3 +191,14 @@ def test_outside_a_repository_an_image_names_no_commit(checkout: Path) -> None:
 def test_the_build_has_pips_way_to_its_index_and_none_of_its_other_settings() -> None:
     listed = "global.index-url='https://a.example/simple'\nglobal.find-links='/wheels'\n:env:.index-url='https://b.example'\n"
     assert pip_settings(listed) == {"index-url": "https://b.example"}
+
+
+def test_archives_of_long_ago_go_and_those_of_other_images_stay(tmp_path: Path) -> None:
+    names = [*(f"memop-amd64-{number}.tar" for number in range(6)), "memop-arm64-0.tar", "runtime-amd64-0.tar"]
+    for age, name in enumerate(names):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (age, age))
+
+    forget(tmp_path / "memop-amd64-5.tar")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[2:])
