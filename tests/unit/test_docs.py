@@ -20,7 +20,11 @@ TROUBLESHOOTING = DOCS / "troubleshooting.md"
 READMES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "hack").rglob("README.md"))]
 COMMANDS = ("run", "crds", "convert", "status")
 # Flags that stand alone in a sentence and are not memop's own: helm's, and every command's.
-OTHERS_FLAGS = {"--load", "--platform", "--secret", "--take-ownership", "--version"}
+# Of helm, buildah and hack.image.
+OTHERS_FLAGS = {
+    *("--builder-image", "--load", "--platform", "--runtime-image", "--secret"),
+    *("--take-ownership", "--version"),
+}
 
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]+)")
