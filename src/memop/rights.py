@@ -48,7 +48,7 @@ CHILDREN = tuple(
     )
 )
 
-_CACHED = ("get", "list", "watch")
+_CACHED: tuple[str, ...] = ("get", "list", "watch")
 # "delete" for those, too, that go with their owner alone: the API server asks it of who changes the owner of what is
 # there (admission plugin OwnerReferencesPermissionEnforcement), as memop does when it adopts.
 _MADE = ("create", "patch", "delete")
