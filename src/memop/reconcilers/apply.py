@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 # API server answers 409.
 NOT_EXISTING = "1"
 MAX_SHAPES = 256  # of children and statuses, parsed
+
+NO_ORDER: Mapping[str, str] = MappingProxyType({})
 
 # What an operator alone sets of an object: its owner.
 OPERATORS_MARK = ("metadata", "ownerReferences")
@@ -128,6 +131,7 @@ class Applier:
         first: bool,
         keep: Collection[str] = (),
         in_turn: Collection[str] = (),
+        before: Mapping[str, str] = NO_ORDER,
     ) -> list[Child]:
         """Bring the children of `owner` to `wanted` (apply bodies without owner reference), and delete its others.
 
@@ -137,7 +141,8 @@ class Applier:
         Before anything is made again or adopted, the owner itself is looked up (`first`: it never had children): its
         watch may lag, and what is made for an owner that is gone is garbage, adopted objects included.
 
-        Of those wanted, what is named in `keep` is left as it is, and of `in_turn` no more than one is changed.
+        Of those wanted, what is named in `keep` is left as it is, and of `in_turn` no more than one is changed. By
+        `before` a kind waits until those of another kind, which come earlier, are in place.
 
         Raises: ApiError that is no verdict on an object (unreachable, throttled, conflict): try again later;
         NamespaceTerminating.
@@ -147,23 +152,32 @@ class Applier:
             await self._confirm(owner)
         children: list[Child] = []
         try:
-            async for child in self._each(owner, wanted, keep=set(keep), in_turn=in_turn):
+            async for child in self._each(owner, wanted, keep=set(keep), in_turn=in_turn, before=before):
                 children.append(child)  # noqa: PERF401 - what was done before an error is told of too
         finally:
             self._tell(children)
         return children
 
     async def _each(
-        self, owner: Live, wanted: Sequence[Json], *, keep: set[str], in_turn: Collection[str]
+        self,
+        owner: Live,
+        wanted: Sequence[Json],
+        *,
+        keep: set[str],
+        in_turn: Collection[str],
+        before: Mapping[str, str],
     ) -> AsyncIterator[Child]:
+        waiting: set[str] = set()  # kinds
         for desired in wanted:
             name = desired["metadata"]["name"]
-            if name in keep:
+            if name in keep or desired["kind"] in waiting:
                 continue
             self._check_current()
             child = await self._attempt(owner, desired)
             if name in in_turn and child.result != "unchanged":
                 keep.update(in_turn)
+            if child.kind in before and not self._in_place(owner, child):
+                waiting.add(before[child.kind])
             yield child
         names = {(desired["kind"], desired["metadata"]["name"]) for desired in wanted}
         for kind, (resource, informer) in self._children.items():
@@ -174,6 +188,11 @@ class Applier:
                 if _controller(live) == owner.uid:
                     self._check_current()
                     yield await self._delete(kind, resource, informer, live)
+
+    def _in_place(self, owner: Live, child: Child) -> bool:
+        """Whether the child was not refused, and stays."""
+        live = self._children[child.kind][1].reader.get(Key(owner.key.namespace, child.name))
+        return child.problem is None and live is not None and not live.deleting
 
     def _check_current(self) -> None:
         """Raises: Conflict while the watch of the CRs is broken: the server may have been set back in history."""

@@ -24,6 +24,8 @@ from memop.refs import (
 
 KINDS = (MEMCACHEDS, CONFIG_MAPS, DEPLOYMENTS, SERVICES, POD_DISRUPTION_BUDGETS)
 OPTIONAL_KINDS = (SERVICE_MONITORS,)
+# twemproxy reads its config once, as its pod starts: none may start with an older one under the newer one's hash.
+BEFORE = {CONFIG_MAPS.kind: DEPLOYMENTS.kind}
 
 
 def children(instance: Instance) -> list[Json]:

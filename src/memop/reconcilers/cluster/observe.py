@@ -166,7 +166,7 @@ def observe(
         before = _annotations(config)
         since = _since(before.get(SINCE, ""), now)
         # A first config is all that proxies ever had.
-        if (config or workload) is not None and before.get(CONFIG_HASH) != config_hash(instance):
+        if (config or workload or named) is not None and before.get(CONFIG_HASH) != config_hash(instance):
             since = now
         instance = replace(instance, since=since)
         settled, due = _settled(instance, before, workload, rollout, now)

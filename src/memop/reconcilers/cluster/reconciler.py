@@ -53,7 +53,9 @@ class ClusterReconciler:
         try:
             if wanted is not None:
                 first = not observed.told_generation
-                children = await self._applier.children(observed.cr, wanted, first=first, **careful(observed))
+                children = await self._applier.children(
+                    observed.cr, wanted, first=first, before=builders.BEFORE, **careful(observed)
+                )
         except NamespaceTerminating:
             return Done()
         told = await self._tell(observed, children, problems)

@@ -18,7 +18,7 @@ from memop.api.memcached_cluster import ProxyKind
 from memop.clock import rfc3339
 from memop.informers.store import StoreReader
 from memop.reconcilers.cluster import builtin
-from memop.reconcilers.cluster.children import KINDS, OPTIONAL_KINDS, children
+from memop.reconcilers.cluster.children import BEFORE, KINDS, OPTIONAL_KINDS, children
 from memop.reconcilers.cluster.config import LAYOUT, PROXIES, SINCE, topology
 from memop.reconcilers.cluster.instance import CONFIG_HASH, Instance, pool_name
 from memop.reconcilers.cluster.observe import RELOAD_SECONDS, Observed, observe
@@ -148,7 +148,7 @@ class Cluster:
         keep, writes = set(care.get("keep", ())), 0
         for body in wanted[:applied]:
             name = body["metadata"]["name"]
-            if body["kind"] == refused or name in keep:
+            if body["kind"] in (refused, BEFORE.get(refused)) or name in keep:
                 continue
             changed = self.apply(body, observed.instance)
             writes += changed
