@@ -15,6 +15,7 @@ from typing import Self
 
 import pytest
 
+from hack.tools import tool
 from memop import rights
 from tests.support.cache import addresses, assert_serves, pods, ready_pods
 from tests.support.clusters import Cluster, is_ready, memcached_cluster
@@ -32,6 +33,11 @@ def home() -> Iterator[Kubectl]:
     kubectl = Kubectl(rights.NAMESPACE)
     install(kubectl, "manifests/default")
     yield kubectl
+    remove(kubectl)
+
+
+def remove(kubectl: Kubectl) -> None:
+    """memop and its admission; what it serves stays."""
     kubectl("delete", "-k", str(ROOT / "manifests/manager"), "--ignore-not-found")
     kubectl("wait", "--for=delete", "pod", "-l", POD, "--timeout=60s")
     for kind in ("mutatingwebhookconfiguration", "validatingwebhookconfiguration"):
@@ -296,3 +302,19 @@ def test_memops_token_is_in_no_pod_of_a_cr(user: Kubectl, kubectl: Kubectl) -> N
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert not [volume for volume in pod["spec"].get("volumes", ()) if "projected" in volume]
     assert "serviceAccountName" not in kubectl.get("memcached", "impostor")["spec"]
+
+
+# --- the other ways in; last, as they take the place of what ran until here
+
+
+def test_the_chart_as_rendered_runs_and_serves(home: Kubectl, kubectl: Kubectl) -> None:
+    chart = (str(tool("helm")), "template", "memop", str(ROOT / "manifests/chart/memop"), "--namespace", home.namespace)
+    rendered = subprocess.run(chart, capture_output=True, text=True, check=True).stdout
+    remove(home)
+    home("apply", "--server-side", "--force-conflicts", "-f", "-", input=rendered)
+    home("rollout", "status", "deployment/memop", "--timeout=120s")
+    eventually(partial(assert_both_ready, home))
+    assert all(pod["metadata"]["labels"].get("app.kubernetes.io/name") == "memop" for pod in operators(home))
+    eventually(partial(kubectl.apply, memcached("charted", replicas=1)))
+    [address] = addresses(ready_pods(kubectl, "charted", 1))
+    assert_serves(address)
