@@ -78,8 +78,7 @@ test-clusters: setup ## test-api and then test-faults, beside test-e2e, which mo
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-api-and-faults test-e2e
 
 test-api-and-faults:
-	@$(MAKE) --no-print-directory test-api
-	@$(MAKE) --no-print-directory test-faults
+	@code=0; $(MAKE) --no-print-directory test-api || code=$$?; $(MAKE) --no-print-directory test-faults && exit $$code
 
 test-faults: setup ## trouble of every kind between memop and a real API server (level 2, no root needed)
 	@$(CLUSTER) up --level 2 --name $(FAULTS_CLUSTER)

@@ -37,6 +37,7 @@ from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import msgspec
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client import IDEMPOTENT_METHODS
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
@@ -513,7 +514,8 @@ class Client:
     def fence(self, may_write: Callable[[], bool]) -> None:
         """Send `apply`, `patch` and `delete` (UNFENCED excepted) only while `may_write()`; else LeadershipLost.
 
-        Asked right before sending: a process that was suspended for longer than its term finds out before it acts.
+        Asked as the request is written, its connection at hand: a process that was suspended for longer than its term
+        finds out before it acts.
         """
         self._may_write = may_write
 
@@ -811,13 +813,11 @@ class Client:
         headers = self._headers.get(kind)
         if headers is None:
             headers = self._headers[kind] = self._build_headers(*kind)
-        if call.fenced and not self._may_write():
-            raise LeadershipLost(f"{_text(call.request)}: not sent, as the Lease is no longer this process's")
         try:
             response = await self._session.request(
                 call.method,
                 call.url,
-                data=call.data,
+                data=_FencedBody(call.data or b"", self._may_write) if call.fenced else call.data,
                 headers=headers,
                 allow_redirects=False,
                 middlewares=None if call.method in IDEMPOTENT_METHODS else (),
@@ -827,6 +827,10 @@ class Client:
                 proxy=self._connection.proxy,
             )
         except _FOREIGN as error:
+            if isinstance(error.__cause__, _FenceClosed):
+                raise LeadershipLost(
+                    f"{_text(call.request)}: not sent, as the Lease is no longer this process's"
+                ) from error
             self._count("<error>", call.method)
             raise _foreign_error(error, _text(call.request)) from error
         self._count(str(response.status), call.method)
@@ -959,6 +963,23 @@ async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType)
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _ConnectionBroke(str(error) or type(error).__name__) from error
+
+
+class _FenceClosed(Exception):
+    """Of a write that is not allowed any more; aiohttp wraps it."""
+
+
+class _FencedBody(aiohttp.BytesPayload):
+    """A request's body, which aiohttp writes in one piece with the headers, or not at all where the fence is closed."""
+
+    def __init__(self, data: bytes, may_write: Callable[[], bool]) -> None:
+        super().__init__(data)
+        self._may_write = may_write
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if not self._may_write():
+            raise _FenceClosed
+        await super().write_with_length(writer, content_length)
 
 
 class _Lines(AsyncIterator[bytes]):

@@ -12,12 +12,12 @@ Json = dict[str, Any]
 
 
 def eventually(check: Callable[[], T], *, timeout: float = 60.0, interval: float = 0.2) -> T:
-    """Call `check` until it no longer asserts, and give back what it returns; its last assertion fails the test."""
+    """Call `check` until all that it asserts and looks up is so, and give back what it returns."""
     deadline = time.monotonic() + timeout
     while True:
         try:
             return check()
-        except AssertionError:
+        except (AssertionError, LookupError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(interval)

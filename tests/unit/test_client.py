@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
@@ -508,6 +509,28 @@ async def test_who_may_not_write_any_more_sends_no_write(act: Callable[[Client],
             await free
         await api.patch(EVENTS, KEY, OBJECT)
     assert len(server.seen) == 5
+
+
+async def test_a_write_that_waits_for_its_connection_is_not_sent_when_the_term_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where the process is suspended in the TLS handshake."""
+    leading = True
+    connect = aiohttp.TCPConnector.connect
+
+    async def slow(*args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        nonlocal leading
+        connection = await connect(*args, **kwargs)
+        leading = False
+        return connection
+
+    async with serving(json(OBJECT)) as server, client(server.url) as api:
+        api.fence(lambda: leading)
+        monkeypatch.setattr(aiohttp.TCPConnector, "connect", slow)
+        with pytest.raises(LeadershipLost, match="apply services ns/cache: not sent"):
+            await api.apply(SERVICES, KEY, OBJECT, manager="m")
+        await api.get(SERVICES, KEY)
+    assert [request.method for request in server.seen] == ["GET"]
 
 
 class Tokens:

@@ -377,7 +377,8 @@ class Applier:
     async def _apply_status(self, owner: Live, status: Json) -> bool:
         if not owner.claimed and owner.status != NOTHING:
             # Another operator told it, and an apply would leave what memop does not tell. Its record cannot be
-            # rewritten as a child's can: the status endpoint keeps managedFields as they are.
+            # rewritten as a child's can: the status endpoint keeps managedFields as they are. So for a moment, once in
+            # its life, the CR has no status.
             withdrawn: Json = {"metadata": {"uid": owner.uid}, "status": None}
             raw = await self._client.patch(
                 self._resource, owner.key, withdrawn, manager=self._manager, subresource="status"
