@@ -82,7 +82,7 @@ test-api-and-faults:
 
 test-faults: setup ## trouble of every kind between memop and a real API server (level 2, no root needed)
 	@$(CLUSTER) up --level 2 --name $(FAULTS_CLUSTER)
-	@code=0; $(CLUSTER) exec --name $(FAULTS_CLUSTER) -- $(BIN)/pytest -n 2 --dist loadfile tests/faults || code=$$?; \
+	@code=0; $(CLUSTER) exec --name $(FAULTS_CLUSTER) -- $(BIN)/pytest -n 2 --dist loadfile --durations=12 tests/faults || code=$$?; \
 	  $(CLUSTER) down --name $(FAULTS_CLUSTER); exit $$code
 
 test-e2e: setup ## tests against real pods (root on Linux; they reach pods by address, which kind does not allow)
@@ -90,7 +90,7 @@ test-e2e: setup ## tests against real pods (root on Linux; they reach pods by ad
 	  --apiserver-arg audit-policy-file=$(CURDIR)/tests/e2e/audit-policy.yaml --apiserver-arg audit-log-path=$(AUDIT_LOG)
 	@$(BIN)/python -m hack.tools helm prometheus promtool >/dev/null # a node's network leads nowhere
 	@$(BIN)/python -m hack.image build --load $(E2E_CLUSTER)
-	@code=0; MEMOP_TEST_AUDIT_LOG=$(AUDIT_LOG) $(CLUSTER) exec --name $(E2E_CLUSTER) -- $(BIN)/pytest tests/e2e || code=$$?; \
+	@code=0; MEMOP_TEST_AUDIT_LOG=$(AUDIT_LOG) $(CLUSTER) exec --name $(E2E_CLUSTER) -- $(BIN)/pytest --durations=25 tests/e2e || code=$$?; \
 	  $(CLUSTER) down --name $(E2E_CLUSTER); exit $$code
 
 golden: setup ## rewrite the golden pod templates and docs/fields.md; read the diff: an upgrade that changes a template rolls pods

@@ -1,4 +1,4 @@
-"""The command line: `memop run`, `memop crds`, `memop convert` and `memop status`."""
+"""The command line: `memop run`, `crds`, `convert`, `status`, `doctor` and `completion`."""
 
 import argparse
 import math
@@ -94,11 +94,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         epilog="Exit code: 0 when all are ready; 1 when one is not, or the API server cannot be asked; 2 for unusable "
         "flags or kubeconfig. --watch ends by Ctrl-C, with the code of the last look.",
     )
-    where = status.add_mutually_exclusive_group()
-    where.add_argument("-n", "--namespace", metavar="NS", help="default: the kubeconfig's")
-    where.add_argument(
-        "-A", "--all-namespaces", action="store_const", const="", dest="namespace", help="all that you may read"
-    )
+    _add_where(status)
     status.add_argument(
         "--pods", action="store_true", help="a line for each pod, too; for proxies, their configuration"
     )
@@ -118,10 +114,41 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         choices=("table", "json"),
         help="default: table in a terminal, json in a pipe (watching: a document a line)",
     )
-    status.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config, the pod's own")
-    status.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
     status.set_defaults(do=_status)
+    doctor = commands.add_parser(
+        "doctor",
+        allow_abbrev=False,
+        help="find what keeps memop or its caches from working, and say how to mend it",
+        description="Look at the definitions, memop's pods, its Lease, admission (tried by a dry run), its rights, and "
+        "every object that it serves, with the rights of your kubeconfig; what you may not read is said. Nothing is "
+        "changed.",
+        epilog="Exit code: 0 when nothing is in trouble; 1 when something is, or the API server cannot be asked; 2 for "
+        "unusable flags or kubeconfig.",
+    )
+    _add_where(doctor)
+    doctor.add_argument("-o", "--output", choices=("text", "json"), help="default: text in a terminal, json in a pipe")
+    doctor.set_defaults(do=_doctor)
+    completion = commands.add_parser(
+        "completion",
+        allow_abbrev=False,
+        help="print a script by which a shell completes memop's commands and flags",
+        description="Print the script. bash: memop completion bash > /etc/bash_completion.d/memop; "
+        "zsh: memop completion zsh > a directory of $fpath/_memop",
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(do=_completion)
     return parser
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    """The flags of who asks an API server, as kubectl has them."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-n", "--namespace", metavar="NS", help="default: the kubeconfig's")
+    where.add_argument(
+        "-A", "--all-namespaces", action="store_const", const="", dest="namespace", help="all that you may read"
+    )
+    parser.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config, the pod's own")
+    parser.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -152,6 +179,21 @@ def _status(arguments: argparse.Namespace) -> int:
     return asyncio.run(status(options, sys.stdout, Clock()))
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from memop.clock import Clock
+    from memop.doctor.command import Options, doctor
+
+    options = Options(
+        namespace=arguments.namespace,
+        kubeconfig=arguments.kubeconfig,
+        context=arguments.context,
+        as_json=(arguments.output or ("text" if sys.stdout.isatty() else "json")) == "json",
+    )
+    return asyncio.run(doctor(options, sys.stdout, Clock()))
+
+
 def _seconds(text: str) -> float:
     """For argparse. Raises: ValueError, ArgumentTypeError."""
     seconds = float(text)
@@ -177,6 +219,13 @@ def _convert(arguments: argparse.Namespace) -> int:
     if converted.lost:
         print(f"memop: {converted.lost} without equivalent: see the comments", file=sys.stderr)
     return 3 if converted.lost else 0
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    import shtab
+
+    sys.stdout.write(shtab.complete(_parser("memop"), arguments.shell) + "\n")
+    return 0
 
 
 def _read(name: str) -> str:

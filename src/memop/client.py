@@ -605,10 +605,10 @@ class Client:
             "GET", url, request, accept=accept, repeatable=True, urgent=resource is LEASES, is_json=not subresource
         )
 
-    async def create(self, resource: Resource, namespace: str, body: Any) -> bytes:
+    async def create(self, resource: Resource, namespace: str, body: Any, *, dry_run: bool = False) -> bytes:
         """Raises: AlreadyExists; Unreachable and RequestTimeout leave open whether it was created."""
         request = ("create", resource, namespace)
-        url = self._url(request, resource.path(_segment(namespace, request)))
+        url = self._url(request, resource.path(_segment(namespace, request)), {"dryRun": "All"} if dry_run else None)
         return await self._request("POST", url, request, body=body, urgent=resource is LEASES)
 
     async def replace(self, resource: Resource, key: Key, body: Any) -> bytes:

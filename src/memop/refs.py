@@ -65,6 +65,9 @@ class ObjectReference:
 
 CERTIFICATES = Resource("cert-manager.io", "v1", "Certificate", "certificates")
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
+CUSTOM_RESOURCE_DEFINITIONS = Resource(
+    "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions"
+)
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")
 EVENTS = Resource("events.k8s.io", "v1", "Event", "events")
 HORIZONTAL_POD_AUTOSCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")

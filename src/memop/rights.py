@@ -52,6 +52,7 @@ _CACHED: tuple[str, ...] = ("get", "list", "watch")
 # "delete" for those, too, that go with their owner alone: the API server asks it of who changes the owner of what is
 # there (admission plugin OwnerReferencesPermissionEnforcement), as memop does when it adopts.
 _MADE = ("create", "patch", "delete")
+_DEFAULT = Settings()
 _HEADER = "# Generated from src/memop/rights.py by `python -m hack.manifests`; do not edit.\n"
 
 
@@ -71,22 +72,22 @@ def served() -> list[Json]:
     ]
 
 
-def lease() -> list[Json]:
+def lease(settings: Settings = _DEFAULT) -> list[Json]:
     """The rules for leader election, in memop's own namespace."""
     return [
         _rule(LEASES, "create"),  # of what is created the API server does not know the name
-        _rule(LEASES, "get", "update", name=Settings().leader_election_id),
+        _rule(LEASES, "get", "update", name=settings.leader_election_id),
     ]
 
 
-def webhook_secret() -> list[Json]:
+def webhook_secret(settings: Settings = _DEFAULT) -> list[Json]:
     """The rules for the webhooks' certificate that memop makes, in its own namespace, which it may not serve."""
-    return [_rule(SECRETS, "create"), _rule(SECRETS, "get", "update", name=f"{Settings().webhook_name}-cert")]
+    return [_rule(SECRETS, "create"), _rule(SECRETS, "get", "update", name=f"{settings.webhook_name}-cert")]
 
 
-def webhook_configurations() -> list[Json]:
+def webhook_configurations(settings: Settings = _DEFAULT) -> list[Json]:
     """The cluster-wide rules to tell the API server of that certificate's CA."""
-    name = Settings().webhook_name
+    name = settings.webhook_name
     return [_rule(resource, "get", "patch", name=name) for resource in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS)]
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NoReturn
 
 from memop.api.memcached import DEFAULT_EXPORTER_IMAGE, DEFAULT_IMAGE
 from memop.api.memcached_cluster import DEFAULT_BUILTIN_IMAGE, DEFAULT_MCROUTER_IMAGE
@@ -214,8 +214,13 @@ def from_flags(arguments: argparse.Namespace) -> Settings:
     return Settings(**{item.name: getattr(arguments, item.name) for item in fields(Settings)})
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(message)
+
+
 def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings of `memop run ARGV`, for tools and tests. Raises: ConfigurationError."""
-    parser = argparse.ArgumentParser(prog="memop run", allow_abbrev=False)
+    parser = _Parser(prog="memop run", allow_abbrev=False)
     add_flags(parser, environ)
     return from_flags(parser.parse_args(argv))

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -302,6 +303,58 @@ def test_memops_token_is_in_no_pod_of_a_cr(user: Kubectl, kubectl: Kubectl) -> N
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert not [volume for volume in pod["spec"].get("volumes", ()) if "projected" in volume]
     assert "serviceAccountName" not in kubectl.get("memcached", "impostor")["spec"]
+
+
+# --- what people are told of it
+
+
+def examined(kubectl: Kubectl, code: int) -> dict[str, list[tuple[str, str]]]:
+    """What `memop doctor` finds amiss: check → subjects and messages."""
+    command = (sys.executable, "-m", "memop.cli", "doctor", "-n", kubectl.namespace)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (code, ""), done
+    found: dict[str, list[tuple[str, str]]] = {}
+    for finding in json.loads(done.stdout)["findings"]:
+        if finding["verdict"] != "ok":
+            assert finding["verdict"] == "trouble", finding
+            assert finding["remedy"], finding
+            found.setdefault(finding["check"], []).append((finding["subject"], finding["message"]))
+    return found
+
+
+def test_doctor_finds_what_is_in_trouble_and_nothing_else(home: Kubectl, kubectl: Kubectl) -> None:
+    kubectl("delete", "memcacheds,memcachedclusters", "--all")
+    kubectl.apply(memcached("well", replicas=1))
+    ready_pods(kubectl, "well", 1)
+    eventually(lambda: examined(kubectl, 0))
+    tls = {"enabled": True, "certificateSecretRef": {"name": "none"}}
+    kubectl.apply(memcached("poor", replicas=1, security={"tls": tls}))
+
+    def assert_told() -> None:
+        [(subject, message)] = examined(kubectl, 1)["objects"]
+        assert subject == f"Memcached {kubectl.namespace}/poor"
+        assert "SecretNotFound" in message
+
+    eventually(assert_told)
+    kubectl.delete("memcached", "poor")
+    home("delete", "validatingwebhookconfiguration", "memop-webhook")
+    home("delete", "clusterrolebinding", "memop-metrics-auth")
+    home("scale", "deployment", "memop", "--replicas=0")
+    home("wait", "--for=delete", "pod", "-l", POD, "--timeout=60s")
+
+    def assert_all_told() -> None:
+        found = examined(kubectl, 1)
+        assert found["operator"] == [(f"Deployment {rights.NAMESPACE}/memop", "is scaled to 0")]
+        assert found["leader"] == [(f"Lease {rights.NAMESPACE}/{LEASE}", "nobody holds it")]
+        assert found["rights"][0][1].startswith("may not create tokenreviews.authentication.k8s.io")
+        [gone, unanswered] = found["admission"]
+        assert gone[0] == "ValidatingWebhookConfiguration memop-webhook"
+        assert "no spec can be changed" in unanswered[1]
+        assert not found.keys() - {"operator", "leader", "rights", "admission"}
+
+    eventually(assert_all_told)
+    install(home, "manifests/default")
+    eventually(lambda: examined(kubectl, 0))
 
 
 # --- the other ways in; last, as they take the place of what ran until here

@@ -6,8 +6,10 @@ import pty
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.support.cache import addresses, client, ready_pods
 from tests.support.clusters import PATIENCE, Cluster, memcached_cluster
@@ -143,11 +145,21 @@ def test_who_has_the_shipped_role_in_a_namespace_sees_all_and_others_what_they_m
 # --- watching
 
 
+@contextmanager
+def watching(kubectl: Kubectl, seconds: float, **kwargs: Any) -> Iterator[subprocess.Popen[Any]]:
+    """`memop status --watch`, which Ctrl-C ends even where these tests run in the background, which it does not end."""
+    command = ["env", "--default-signal=INT", *COMMAND, "-n", kubectl.namespace, "--watch", str(seconds)]
+    with subprocess.Popen(command, **kwargs) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_watching_counts_what_happens_between_two_looks(kubectl: Kubectl, operator: Operator) -> None:
     kubectl.apply(memcached("pool"))
     [pod] = ready_pods(kubectl, "pool", 1)
-    command = [*COMMAND, "-n", kubectl.namespace, "--watch", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with watching(kubectl, 1, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         first = json.loads(process.stdout.readline())
@@ -173,8 +185,7 @@ def test_in_a_terminal_one_table_stays_in_its_place_until_ctrl_c(kubectl: Kubect
     ready_pods(kubectl, "pool", 1)
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-    command = [*COMMAND, "-n", kubectl.namespace, "--watch", "0.5"]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+    with watching(kubectl, 0.5, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         seen = ""
         while seen.count("Ctrl-C ends") < 3:

@@ -114,22 +114,10 @@ class Reader:
             return []
 
     async def _list(self, resource: Resource, label_selector: str = "") -> list[Json] | None:
-        """All of them, in order of their names; None where the cluster does not serve the kind."""
-        found: list[Json] = []
-        token = ""
-        while True:
-            try:
-                page = await self._client.list(
-                    resource, self._namespace, label_selector=label_selector, continue_token=token
-                )
-            except NotFound:
-                return None
-            except Forbidden as error:
-                raise MissingRight("list", str(resource), self._namespace) from error
-            found += [msgspec.json.decode(item) for item in page.items]
-            token = page.continue_token
-            if not token:
-                return sorted(found, key=_key)
+        try:
+            return await list_all(self._client, resource, self._namespace, label_selector=label_selector)
+        except Forbidden as error:
+            raise MissingRight("list", str(resource), self._namespace) from error
 
     # --- pods
 
@@ -222,6 +210,23 @@ class MissingRight(MemopError):
         super().__init__(f"you may not {verb} {resource} {where}; the ClusterRole {ROLE} grants it")
 
 
+async def list_all(
+    client: Client, resource: Resource, namespace: str = "", *, label_selector: str = ""
+) -> list[Json] | None:
+    """All objects, in order of their names; None where the cluster does not serve the kind. Raises: ApiError."""
+    found: list[Json] = []
+    token = ""
+    while True:
+        try:
+            page = await client.list(resource, namespace, label_selector=label_selector, continue_token=token)
+        except NotFound:
+            return None
+        found += [msgspec.json.decode(item) for item in page.items]
+        token = page.continue_token
+        if not token:
+            return sorted(found, key=_key)
+
+
 class _Pods:
     """Pods by namespace and by the labels that tell memop's workloads apart; in order of their names."""
 
@@ -244,7 +249,7 @@ class _Pods:
 def _pool(pool: Json, servers: list[Server]) -> Pool:
     told = pool.get("status", {})
     return Pool(
-        **_state(pool),
+        **state(pool),
         ready_pods=told.get("readyReplicas", 0),
         wanted_pods=pool["spec"].get("replicas", told.get("replicas", 0)),
         endpoint=",".join(told.get("serverList", ())),
@@ -258,7 +263,7 @@ def _pool(pool: Json, servers: list[Server]) -> Pool:
 def _cluster(cluster: Json, pools: Sequence[Pool], proxies: list[Proxy]) -> Cluster:
     told = cluster.get("status", {})
     return Cluster(
-        **_state(cluster),
+        **state(cluster),
         ready_pods=sum(pool.ready_pods for pool in pools),
         wanted_pods=sum(pool.wanted_pods for pool in pools),
         endpoint=told.get("endpoint", ""),
@@ -271,19 +276,19 @@ def _cluster(cluster: Json, pools: Sequence[Pool], proxies: list[Proxy]) -> Clus
     )
 
 
-def _state(obj: Json) -> Json:
+def state(obj: Json) -> Json:
     """The fields of `State` that are read alike of all kinds."""
     key, told = _key(obj), obj.get("status", {})
     conditions = {condition["type"]: condition for condition in told.get("conditions", ())}
     holding = [name for name, condition in conditions.items() if condition["status"] == "True"]
     ready = "Ready" in holding
-    state, message = "Ready" if ready else "NotReady", ""
+    word, message = "Ready" if ready else "NotReady", ""
     if told.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
-        state, message = "Pending", "memop has not taken in the newest spec: does it run?"
+        word, message = "Pending", "memop has not taken in the newest spec: does it run?"
     for name in ("Progressing", "Degraded", "Paused"):  # the last that holds says most
-        if name in holding and state != "Pending":
-            state, message = conditions[name]["reason"], conditions[name].get("message", "")
-    return {"namespace": key.namespace, "name": key.name, "ready": ready, "state": state, "message": message}
+        if name in holding and word != "Pending":
+            word, message = conditions[name]["reason"], conditions[name].get("message", "")
+    return {"namespace": key.namespace, "name": key.name, "ready": ready, "state": word, "message": message}
 
 
 def _cluster_of(pool: Json) -> str:
