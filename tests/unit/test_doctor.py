@@ -34,12 +34,12 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 DENIED = 'admission webhook "validate.memcached.c5c3.io" denied the request: spec.memcached.extraArgs[0]: no -p'
 
 
-def deployment(*args: str, ready: int = 2, namespace: str = "memop-system", **spec: Any) -> Json:
+def deployment(*args: str, ready: int = 2, updated: int = 2, namespace: str = "memop-system", **spec: Any) -> Json:
     found: Json = next(yaml.safe_load_all((ROOT / "manifests/manager/deployment.yaml").read_text()))
     found["metadata"]["namespace"] = namespace
     found["spec"]["template"]["spec"]["containers"][0]["args"] += ["--enable-webhooks", *args]
     found["spec"] |= spec
-    return {**found, "status": {"availableReplicas": ready}}
+    return {**found, "status": {"availableReplicas": ready, "updatedReplicas": updated}}
 
 
 def lease(holder: str = "memop-7c9-x_1234", age: float = 1.0) -> Json:
@@ -245,13 +245,22 @@ def case(change: Callable[[Cluster], object], *expected: Any, id: str) -> Any:  
         case(
             lambda cluster: cluster.paths.update({APPS: [deployment(ready=0)], PODS: [WAITING, PENDING]}),
             *("operator", "trouble", "Deployment memop-system/memop"),
-            *("0 of 2 pods serve; memop-1: ImagePullBackOff: no such image; memop-2: 0/1 nodes", "describe pods"),
+            *(
+                "0 of 2 pods serve, 2 as they are to be now; memop-1: ImagePullBackOff: no such image; memop-2: 0/1 nodes",
+                "describe pods",
+            ),
             id="pods that do not start",
         ),
         case(
             having(APPS, [deployment(ready=1)]),
             *("operator", "warning", "Deployment memop-system/memop", "1 of 2 pods serve", "describe pods"),
             id="a pod that is not ready",
+        ),
+        case(
+            lambda cluster: cluster.paths.update({APPS: [deployment(updated=1)], PODS: [WAITING]}),
+            *("operator", "warning", "Deployment memop-system/memop"),
+            *("2 of 2 pods serve, 1 as they are to be now; memop-1: ImagePullBackOff", "describe pods"),
+            id="a rollout that does not go on",
         ),
         case(
             without(LEASE),

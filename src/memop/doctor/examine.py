@@ -149,7 +149,11 @@ class Examiner:
 
     async def _running(self, operator: Operator) -> Finding:
         spec, told = operator.deployment["spec"], operator.deployment.get("status", {})
-        wanted, ready = spec.get("replicas", 1), told.get("availableReplicas", 0)
+        wanted, ready, updated = (
+            spec.get("replicas", 1),
+            told.get("availableReplicas", 0),
+            told.get("updatedReplicas", 0),
+        )
         say = partial(Finding, "operator", subject=str(operator))
         if wanted > 1 and not operator.settings.leader_elect:
             return say(
@@ -157,7 +161,7 @@ class Examiner:
                 message=f"{wanted} replicas without --leader-elect: each acts, and they fight",
                 remedy="add --leader-elect to its args, or scale it to 1",
             )
-        if ready >= wanted > 0:
+        if ready >= wanted > 0 and updated >= wanted:
             [image, *_] = (container["image"] for container in spec["template"]["spec"]["containers"])
             return say(verdict="ok", message=f"{ready} of {wanted} pods serve, {image}")
         if not wanted:
@@ -170,7 +174,9 @@ class Examiner:
         failures += await self._waiting(operator)
         return say(
             verdict="warning" if ready else "trouble",
-            message="; ".join([f"{ready} of {wanted} pods serve", *dict.fromkeys(failures)]),
+            message="; ".join(
+                [f"{ready} of {wanted} pods serve, {updated} as they are to be now", *dict.fromkeys(failures)]
+            ),
             remedy=f"kubectl -n {operator.key.namespace} describe pods -l {OPERATORS}; /readyz?verbose on 8081 tells "
             "which cache waits for what",
         )
