@@ -246,7 +246,7 @@ def case(change: Callable[[Cluster], object], *expected: Any, id: str) -> Any:  
             lambda cluster: cluster.paths.update({APPS: [deployment(ready=0)], PODS: [WAITING, PENDING]}),
             *("operator", "trouble", "Deployment memop-system/memop"),
             *(
-                "0 of 2 pods serve, 2 as they are to be now; memop-1: ImagePullBackOff: no such image; memop-2: 0/1 nodes",
+                "0 of 2 pods serve, 2 up to date; memop-1: ImagePullBackOff: no such image; memop-2: 0/1 nodes",
                 "describe pods",
             ),
             id="pods that do not start",
@@ -259,7 +259,7 @@ def case(change: Callable[[Cluster], object], *expected: Any, id: str) -> Any:  
         case(
             lambda cluster: cluster.paths.update({APPS: [deployment(updated=1)], PODS: [WAITING]}),
             *("operator", "warning", "Deployment memop-system/memop"),
-            *("2 of 2 pods serve, 1 as they are to be now; memop-1: ImagePullBackOff", "describe pods"),
+            *("2 of 2 pods serve, 1 up to date; memop-1: ImagePullBackOff", "describe pods"),
             id="a rollout that does not go on",
         ),
         case(

@@ -174,9 +174,7 @@ class Examiner:
         failures += await self._waiting(operator)
         return say(
             verdict="warning" if ready else "trouble",
-            message="; ".join(
-                [f"{ready} of {wanted} pods serve, {updated} as they are to be now", *dict.fromkeys(failures)]
-            ),
+            message="; ".join([f"{ready} of {wanted} pods serve, {updated} up to date", *dict.fromkeys(failures)]),
             remedy=f"kubectl -n {operator.key.namespace} describe pods -l {OPERATORS}; /readyz?verbose on 8081 tells "
             "which cache waits for what",
         )
