@@ -14,7 +14,7 @@ FAULTS_CLUSTER := faults
 AUDIT_LOG := $(CURDIR)/.cluster/$(E2E_CLUSTER)/logs/audit.log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test check lint types arrows unit test-monitoring test-dataplane test-range test-range-part test-api test-clusters test-api-and-faults test-faults test-e2e bench format golden generate release docs image sbom lock cluster cluster-down clean
+.PHONY: help setup demo demo-down test check lint types arrows unit test-monitoring test-dataplane test-range test-range-part test-api lane-1 lane-2 test-faults test-e2e bench format golden generate release docs image sbom lock cluster cluster-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,13 @@ demo: setup ## a cluster, the operator, a Memcached with 2 pods, a value read ba
 
 demo-down: cluster-down ## end the demo and its cluster
 
-test: check unit test-monitoring test-dataplane test-clusters ## everything CI runs
+test: setup ## everything CI runs, in two lanes of about the same length: the second mostly waits for pods
+	@$(MAKE) --no-print-directory -j2 --output-sync=target --keep-going lane-1 lane-2
+
+lane-1: PARTS := test-api test-faults
+lane-2: PARTS := check unit test-monitoring test-dataplane test-e2e
+lane-1 lane-2: # one failure does not keep the rest from being known
+	@code=0; for part in $(PARTS); do $(MAKE) --no-print-directory $$part || code=$$?; done; exit $$code
 
 check: lint types arrows ## ruff, mypy, import-linter
 
@@ -73,12 +79,6 @@ test-range test-range-part: setup
 	  $(CLUSTER) down --name $(RANGE_CLUSTER); \
 	  [ $$code = 0 ] || exit $$code; \
 	done
-
-test-clusters: setup ## test-api and then test-faults, beside test-e2e, which mostly waits for pods
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-api-and-faults test-e2e
-
-test-api-and-faults:
-	@code=0; $(MAKE) --no-print-directory test-api || code=$$?; $(MAKE) --no-print-directory test-faults && exit $$code
 
 test-faults: setup ## trouble of every kind between memop and a real API server (level 2, no root needed)
 	@$(CLUSTER) up --level 2 --name $(FAULTS_CLUSTER)
