@@ -320,7 +320,7 @@ def test_a_leader_asked_to_end_is_followed_at_once(kubectl: Kubectl, start: Star
         time.sleep(1)
         asked_at = leader.signal(signal.SIGTERM)
         report("the leader was asked to end", takes_over(other, asked_at, timeout=DEFAULT.pause + SLACK))
-            eventually(lambda: leader.assert_ended(0), timeout=10, interval=0.05)
+        eventually(lambda: leader.assert_ended(0), timeout=10, interval=0.05)
     finish(kubectl, leader, other)
 
 
