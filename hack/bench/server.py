@@ -166,7 +166,7 @@ def _arguments(state: Path, place: Place) -> list[str]:
 
 
 async def _install(api: Api, namespaces: int, features: Features) -> None:
-    files = [*sorted(_CRDS.glob("*.yaml")), *features.crds()]
+    files = [*sorted(_CRDS.glob("*.c5c3.io.yaml")), *features.crds()]
     crds = [crd for file in files for crd in yaml.safe_load_all(file.read_text())]
     for crd in crds:
         await api.request("POST", _CRD_PATH, crd)
