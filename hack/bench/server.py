@@ -29,10 +29,9 @@ from hack.cluster.errors import ClusterError
 from hack.cluster.layout import Layout
 from hack.cluster.pki import Authority, KeyPair, kubeconfig, write_kubeconfig
 from hack.cluster.progress import Progress
-from hack.cluster.versions import HACK
+from memop.api.schema import crds as own_crds
 
 _USER = "bench-operator"
-_CRDS = HACK.parent / "manifests" / "crd"
 _CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # Its own requests after the start, OpenAPI for new CRDs: they end, and what stays is less than this share of a CPU.
 _SETTLED = 0.1
@@ -166,8 +165,8 @@ def _arguments(state: Path, place: Place) -> list[str]:
 
 
 async def _install(api: Api, namespaces: int, features: Features) -> None:
-    files = [*sorted(_CRDS.glob("*.c5c3.io.yaml")), *features.crds()]
-    crds = [crd for file in files for crd in yaml.safe_load_all(file.read_text())]
+    crds = own_crds()
+    crds += [crd for file in features.crds() for crd in yaml.safe_load_all(file.read_text())]
     for crd in crds:
         await api.request("POST", _CRD_PATH, crd)
     for number in range(namespaces):

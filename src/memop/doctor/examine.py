@@ -31,7 +31,7 @@ from memop.refs import (
     Resource,
 )
 from memop.settings import Settings, parse
-from memop.status.read import list_all, state
+from memop.status.read import key_of, list_all, state
 
 Json = dict[str, Any]
 
@@ -55,7 +55,7 @@ class Operator(NamedTuple):
 
     @property
     def key(self) -> Key:
-        return _key(self.deployment)
+        return key_of(self.deployment)
 
     @property
     def account(self) -> str:
@@ -134,7 +134,7 @@ class Examiner:
             try:
                 found.append(Operator(deployment, _settings(deployment)))
             except ConfigurationError as error:
-                yield Finding("operator", "trouble", f"Deployment {_key(deployment)}", str(error), _FLAGS)
+                yield Finding("operator", "trouble", f"Deployment {key_of(deployment)}", str(error), _FLAGS)
         if not deployments:
             yield Finding("operator", "trouble", "memop", f"no Deployment has the labels {OPERATORS}", _INSTALL)
         everywhere = [str(operator.key) for operator in found if not operator.settings.watch_namespaces]
@@ -289,7 +289,7 @@ class Examiner:
         groups = {kind.group for kind in (*kinds(), *foreign_kinds())}
         for resource in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS):
             for live in await list_all(self._client, resource) or []:
-                name = _key(live).name
+                name = key_of(live).name
                 if name not in names and not groups.isdisjoint(_groups(live)):
                     yield Finding(
                         "admission",
@@ -345,9 +345,9 @@ class Examiner:
             yield Finding(
                 "objects",
                 "warning" if found["state"] in ("Progressing", "Paused") or found["ready"] else "trouble",
-                f"{resource.kind} {_key(item)}",
+                f"{resource.kind} {key_of(item)}",
                 ": ".join(filter(None, (found["state"], found["message"]))),
-                _remedy(_key(item).namespace, found["state"], operators),
+                _remedy(key_of(item).namespace, found["state"], operators),
             )
         if well:
             yield Finding("objects", "ok", str(resource), f"{well} ready")
@@ -367,10 +367,6 @@ async def _told(check: str, subject: str, findings: AsyncIterator[Finding]) -> l
     return told
 
 
-def _key(obj: Json) -> Key:
-    return Key(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
-
-
 def _within(wanted: Any, live: Any) -> bool:
     """Whether `live` says all that `wanted` says; what else it says are the API server's defaults."""
     if isinstance(wanted, dict):
@@ -388,7 +384,7 @@ def _settings(deployment: Json) -> Settings:
 
 
 def _problems(pod: Json) -> Iterator[str]:
-    told, name = pod.get("status", {}), _key(pod).name
+    told, name = pod.get("status", {}), key_of(pod).name
     for condition in told.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             yield f"{name}: {condition.get('message', 'is not scheduled')}"

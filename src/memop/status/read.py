@@ -74,8 +74,8 @@ class Reader:
         pods = _Pods(await self._pods() if pools or clusters else [])
         looked_at = self._clock.monotonic()
         servers, proxies = await asyncio.gather(
-            asyncio.gather(*(self._servers(pods.of(_key(pool).namespace, selector(_key(pool)))) for pool in pools)),
-            asyncio.gather(*(self._proxies(_key(cluster), pods) for cluster in clusters)),
+            asyncio.gather(*(self._servers(pods.of(key_of(pool).namespace, selector(key_of(pool)))) for pool in pools)),
+            asyncio.gather(*(self._proxies(key_of(cluster), pods) for cluster in clusters)),
         )
         seen = [_pool(*pair) for pair in zip(pools, servers, strict=True)]
         parts = copies(seen)
@@ -84,7 +84,7 @@ class Reader:
             seconds=None if self._looked_at is None else looked_at - self._looked_at,
             pools=seen,
             clusters=[
-                _cluster(cluster, parts.get(_key(cluster), []), own)
+                _cluster(cluster, parts.get(key_of(cluster), []), own)
                 for cluster, own in zip(clusters, proxies, strict=True)
             ],
             problems=list(self._problems),
@@ -125,7 +125,7 @@ class Reader:
         return await asyncio.gather(*map(self._server, pods))
 
     async def _server(self, pod: Json) -> Server:
-        server = Server(pod=_key(pod).name, uid=pod["metadata"]["uid"], ready=_pod_ready(pod))
+        server = Server(pod=key_of(pod).name, uid=pod["metadata"]["uid"], ready=_pod_ready(pod))
         if not self._stats:
             return server
         if _asks_for_password(pod):
@@ -155,7 +155,7 @@ class Reader:
 
     async def _proxy(self, pod: Json, config: Json, error: str) -> Proxy:
         """Whether it has the configuration of the ConfigMap, by its own word; `error`: why there is none."""
-        proxy = Proxy(pod=_key(pod).name, ready=_pod_ready(pod), config="unknown", error=error)
+        proxy = Proxy(pod=key_of(pod).name, ready=_pod_ready(pod), config="unknown", error=error)
         started_with = pod["metadata"].get("annotations", {}).get(CONFIG_HASH)
         if error or (started_with is None and not self._stats):
             return proxy
@@ -179,7 +179,7 @@ class Reader:
 
     async def _ask(self, pod: Json, port: int, question: bytes) -> bytes:
         """An answer that ends in END. Raises: ApiError, whose message says why there is none."""
-        key, phase = _key(pod), pod.get("status", {}).get("phase")
+        key, phase = key_of(pod), pod.get("status", {}).get("phase")
         self.pods += 1
         async with self._slots:
             self.begun += 1
@@ -224,7 +224,7 @@ async def list_all(
         found += [msgspec.json.decode(item) for item in page.items]
         token = page.continue_token
         if not token:
-            return sorted(found, key=_key)
+            return sorted(found, key=key_of)
 
 
 class _Pods:
@@ -233,7 +233,7 @@ class _Pods:
     def __init__(self, pods: Sequence[Json]) -> None:
         self._groups: dict[tuple[str, str, str], list[Json]] = defaultdict(list)
         for pod in pods:
-            self._groups[self._group(_key(pod).namespace, pod["metadata"].get("labels", {}))].append(pod)
+            self._groups[self._group(key_of(pod).namespace, pod["metadata"].get("labels", {}))].append(pod)
 
     def of(self, namespace: str, labels: Mapping[str, str]) -> list[Json]:
         return self._groups.get(self._group(namespace, labels), [])
@@ -278,7 +278,7 @@ def _cluster(cluster: Json, pools: Sequence[Pool], proxies: list[Proxy]) -> Clus
 
 def state(obj: Json) -> Json:
     """The fields of `State` that are read alike of all kinds."""
-    key, told = _key(obj), obj.get("status", {})
+    key, told = key_of(obj), obj.get("status", {})
     conditions = {condition["type"]: condition for condition in told.get("conditions", ())}
     holding = [name for name, condition in conditions.items() if condition["status"] == "True"]
     ready = "Ready" in holding
@@ -323,5 +323,5 @@ def _proxy_port(pod: Json) -> int:
     return next(int(port["containerPort"]) for port in ports if port.get("name") == PORT_NAME)
 
 
-def _key(obj: Json) -> Key:
+def key_of(obj: Json) -> Key:
     return Key(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
